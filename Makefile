@@ -1,0 +1,36 @@
+# `make demo` and `make test` set themselves up; the second run is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+
+.PHONY: demo test lint clean help
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+# One stamp a set of dependencies: reinstalls only when pyproject.toml or constraints.txt change.
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+demo: $(VENV)/.core  ## a film that glides from one picture into another
+	@mkdir -p $(OUT)
+	$(BIN)/ddim-interp morph examples/images/apple.png examples/images/pear.png -o $(OUT)/morph.mp4 --overwrite
+	@echo "The film is at $(OUT)/morph.mp4"
+
+test: $(VENV)/.test  ## every test that belongs to a push
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(VENV)/.test  ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## removes the environment and everything made
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache
