@@ -1,23 +1,23 @@
 """What can go wrong, and the exit code the command line ends with when it does.
 
-    DdimInterpError                          70   our own bug, unless a child says otherwise
-    ├── ArgumentError      (ValueError)       2   an argument that cannot be meant
-    ├── ScheduleError      (ValueError)       2   a grid or a schedule that cannot be built
-    ├── PathError          (ValueError)       2   keyframes that no path can join
-    ├── NotInvertibleError (ValueError)       2   a step to be undone that lost information
-    ├── ImageError         (ValueError)      65   a file that is no picture we can read
-    ├── LatentsError       (ValueError)      65   a latent file that cannot be read, or is another model's
-    ├── InputMissingError  (FileNotFoundError) 66 a file or folder that is not there
-    ├── HubError           (OSError)         69   the hub cannot be reached, or refuses
-    ├── NonFiniteError     (ArithmeticError) 70   NaN or infinity in the solver's state
-    ├── OutputError        (OSError)         73   an output that cannot be created
-    ├── StorageError       (OSError)         74   reading or writing failed: disk full, device error
-    ├── BusyError          (RuntimeError)    75   locked by another run, or out of memory: try again
-    └── ModelError         (ValueError)      78   a model or a config that cannot be used
+    DdimInterpError                              70  our own bug, unless a child says otherwise
+    ├── ArgumentError      (ValueError)           2  an argument that cannot be meant
+    ├── ScheduleError      (ValueError)           2  a grid or a schedule that cannot be built
+    ├── PathError          (ValueError)           2  keyframes that no path can join
+    ├── NotInvertibleError (ValueError)           2  a step to be undone that lost information
+    ├── ImageError         (ValueError)          65  a file that is no picture we can read
+    ├── LatentsError       (ValueError)          65  a latent file broken, or another model's
+    ├── InputMissingError  (FileNotFoundError)   66  a file or folder that is not there
+    ├── HubError           (OSError)             69  the hub cannot be reached, or refuses
+    ├── NonFiniteError     (ArithmeticError)     70  NaN or infinity in the solver's state
+    ├── OutputError        (OSError)             73  an output that cannot be created
+    ├── StorageError       (OSError)             74  reading or writing failed: disk full, device
+    ├── BusyError          (RuntimeError)        75  locked, or out of memory: try again
+    └── ModelError         (ValueError)          78  a model or a config that cannot be used
 
 A message is one line and says what was given, why it cannot be, and what to do. The command line
-prints it and exits with `exit_code`; anything that is not a `DdimInterpError` is a bug and keeps its
-traceback.
+prints it and exits with `exit_code`; anything that is not a `DdimInterpError` is a bug and keeps
+its traceback.
 """
 
 from typing import ClassVar
