@@ -1,0 +1,477 @@
+"""How a file comes to stand under its final name: whole, or not at all.
+
+Everything the package writes is first written beside its final name, flushed to the disk, then
+renamed. A reader, a crash or a full disk therefore meets the old file or the new one, never half of
+one. This module is the only one that opens a file for writing; each call of the operating system in
+it goes through the name `os`, so that a test can let any one of them fail.
+"""
+
+# pathlib would go around that name
+# ruff: noqa: PTH102, PTH104, PTH105, PTH106, PTH108, PTH208
+
+import errno
+import hashlib
+import io
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, cast
+
+from ddim_interp.errors import (
+    BusyError,
+    DdimInterpError,
+    ImageError,
+    InputMissingError,
+    OutputError,
+    StorageError,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows: there an open file cannot be deleted, so no lock is needed
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "StrPath",
+    "atomic_file",
+    "atomic_folder",
+    "check_output",
+    "open_input",
+    "open_part",
+    "sha256_bytes",
+    "sha256_file",
+    "shown",
+    "sweep_orphans",
+    "write_bytes",
+]
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+_ORPHAN = re.compile(r"\..{1,40}\.[0-9a-f]{12}\.part", re.DOTALL)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK = {*_FULL, errno.EIO}
+_ANYTHING = re.compile(r".*", re.DOTALL)
+
+
+def shown(path: StrPath) -> str:
+    r"""A path as it may stand in a one-line message: control characters are escaped.
+
+    Example:
+        >>> print(shown("cat\n\x1b[31m.png"))
+        cat\x0a\x1b[31m.png
+    """
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in os.fspath(path))
+
+
+def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of bytes, 64 hexadecimal digits.
+
+    Example:
+        >>> sha256_bytes(b"abc")[:8]
+        'ba7816bf'
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: StrPath) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits, read in pieces.
+
+    Raises:
+        InputMissingError: There is no such file, or it may not be read.
+        StorageError: Reading failed half-way.
+    """
+    with open_input(path, InputMissingError) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise StorageError(f"Reading {shown(path)} failed: {_reason(error)}.") from error
+
+
+def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.BufferedReader:
+    """Open a regular file to read; a pipe, a device or a folder is refused without waiting on it.
+
+    Args:
+        path: The file.
+        error: What to raise when something else than a regular file stands there.
+
+    Raises:
+        InputMissingError: There is no such file, or it may not be read.
+        StorageError: The device failed.
+    """
+    try:
+        # Non-blocking, or opening a named pipe would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputMissingError(f"{shown(path)} is not there; check the name.") from None
+    except PermissionError:
+        raise InputMissingError(
+            f"{shown(path)} may not be read by this user; change its permissions."
+        ) from None
+    except (OSError, ValueError) as cause:  # ValueError: a name with a NUL in it
+        if getattr(cause, "errno", None) == errno.EIO:
+            raise StorageError(f"Reading {shown(path)} failed: {_reason(cause)}.") from cause
+        raise error(f"{shown(path)} cannot be opened: {_reason(cause)}; check the name.") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise error(f"{shown(path)} is {kind}; give a file.")
+    return os.fdopen(descriptor, "rb")
+
+
+def check_output(
+    path: StrPath, *, overwrite: bool = False, members: re.Pattern[str] | None = None
+) -> None:
+    """Find out, before any work is done, whether `path` can be created.
+
+    Args:
+        path: The file to be, or the folder to be if `members` is given.
+        overwrite: Whether something of the same kind may be replaced.
+        members: What the names in the folder look like. A folder holding anything else is never
+            replaced: it is somebody's, not an earlier output.
+
+    Raises:
+        OutputError: It exists, its folder is missing or cannot be written to.
+        StorageError: The disk is full, or fails.
+    """
+    path = _free(path, overwrite, members)
+    probe = _part(path)
+    with _creating(path):
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    _discard(probe)
+
+
+@contextmanager
+def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
+    """Write a file that appears under its name only when it is whole.
+
+    Yields the path of an empty temporary file in the same folder (`.NAME.<random>.part`); fill it,
+    by `open_part` or by its name. On a clean exit it is flushed to the disk and renamed; on any
+    exception, Ctrl-C among them, it is removed.
+
+    Args:
+        path: The final name.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: It exists, its folder is missing or cannot be written to.
+        StorageError: The disk is full, or fails.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_file(Path(folder, "note.txt")) as part:
+        ...         with open_part(part) as file:
+        ...             _ = file.write(b"whole")
+        ...     Path(folder, "note.txt").read_bytes()
+        b'whole'
+    """
+    path = _free(path, overwrite, None)
+    part = _part(path)
+    with _creating(path):
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _lock(descriptor)
+        with _storing(path, of_the_disk=True):
+            yield part
+        with _storing(path):
+            _sync(part)
+            _free(path, overwrite, None)  # somebody may have come first
+            os.replace(part, path)
+            _sync(path.parent)
+    except BaseException:
+        _discard(part)
+        raise
+    finally:
+        with suppress(OSError):  # only the lock hangs on it
+            os.close(descriptor)
+
+
+@contextmanager
+def atomic_folder(
+    path: StrPath,
+    *,
+    overwrite: bool = False,
+    members: re.Pattern[str] = _ANYTHING,
+    resume: bool = False,
+) -> Iterator[Path]:
+    """Fill a flat folder that appears under its name only when it is complete.
+
+    Yields `NAME.partial` beside the final name; write its files with `atomic_file`, so that each is
+    whole whenever the run ends. On a clean exit the folder is renamed; on an exception it is
+    removed, unless `resume` asks to keep what was done.
+
+    Args:
+        path: The final name. An empty folder may stand there already.
+        overwrite: Whether a folder of an earlier output may be replaced.
+        members: What the names of our files look like; a folder that holds others is not replaced.
+        resume: Go on in the `NAME.partial` an earlier run left, and leave it if this one fails.
+
+    Raises:
+        BusyError: Another run is filling the same folder.
+        OutputError: It exists, or cannot be created.
+        StorageError: The disk is full, or fails.
+    """
+    path = _free(path, overwrite, members)
+    partial = path.with_name(path.name + ".partial")
+    with _creating(path):
+        with suppress(FileExistsError):
+            os.mkdir(partial)
+        descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        if not _lock(descriptor):
+            raise BusyError(f"{shown(partial)} is being filled by another run; wait for it to end.")
+        try:
+            with _storing(path):
+                sweep_orphans(partial)
+                if not resume:
+                    _empty(partial, members)
+            with _storing(path, of_the_disk=True):
+                yield partial
+            with _storing(path):
+                _sync(partial)
+                _free(path, overwrite, members)
+                _replace_folder(partial, path, members)
+        except BaseException:
+            if not resume:
+                with suppress(OSError):
+                    _empty(partial, members)
+                    os.rmdir(partial)
+            raise
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
+    """Write `data` as the whole file `path`, atomically; see `atomic_file` for the errors."""
+    with atomic_file(path, overwrite=overwrite) as part, open_part(part) as file:
+        file.write(data)
+
+
+def open_part(part: Path) -> BinaryIO:
+    """Open the temporary file of an `atomic_file`, empty, to read, write and seek.
+
+    Raises:
+        StorageError: The disk is full, or fails; from any method of the file.
+    """
+    return cast(BinaryIO, io.BufferedRandom(_Descriptor(part)))
+
+
+def sweep_orphans(folder: StrPath) -> int:
+    """Remove the temporary files that killed runs left in `folder`; those in use stay.
+
+    Returns:
+        How many were removed.
+    """
+    swept = 0
+    for name in os.listdir(folder):
+        if not _ORPHAN.fullmatch(name):
+            continue
+        part = Path(folder, name)
+        with suppress(OSError):  # gone meanwhile, or not ours to touch
+            descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if _lock(descriptor):
+                    os.unlink(part)
+                    swept += 1
+            finally:
+                os.close(descriptor)
+    return swept
+
+
+class _Descriptor(io.RawIOBase):
+    """A file of which every call goes through this module's `os`, and fails as a StorageError.
+
+    It has no `fileno`, so that encoders cannot write around it.
+    """
+
+    def __init__(self, part: Path) -> None:
+        self.name = os.fspath(part)
+        self._part = part
+        with _storing(part):
+            self._descriptor = os.open(part, os.O_RDWR | os.O_TRUNC)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _storing(self._part):
+            data = os.read(self._descriptor, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write(self, data: Any) -> int:
+        with _storing(self._part):
+            return os.write(self._descriptor, data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _storing(self._part):
+            return os.lseek(self._descriptor, offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self.tell() if size is None else size
+        with _storing(self._part):
+            os.ftruncate(self._descriptor, size)
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            with _storing(self._part):
+                os.close(self._descriptor)
+
+
+def _part(path: Path) -> Path:
+    """A name beside `path` that no other run has, and that `sweep_orphans` knows."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+
+
+def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Path:
+    """`path`, if it may be written to: nothing is there, or something that may be replaced."""
+    path = Path(path)
+    if path.name in ("", "..") or "\0" in path.name:
+        raise OutputError(f"{shown(path)} names no file; give the output a name.")
+    with _creating(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                return path
+            raise OutputError(
+                f"{shown(path)} cannot be created: there is no folder {shown(path.parent)}; "
+                "create it first."
+            ) from None
+        if members is None:
+            if stat.S_ISDIR(mode):
+                raise OutputError(f"{shown(path)} is a folder; give the output another name.")
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                raise OutputError(f"{shown(path)} is a pipe or a device; give a file's name.")
+        else:
+            if not stat.S_ISDIR(mode):
+                raise OutputError(f"{shown(path)} is a file, not a folder; choose another name.")
+            names = os.listdir(path)
+            if not names:
+                return path
+            for name in names:
+                if not members.fullmatch(name):
+                    raise OutputError(
+                        f"{shown(path)} holds other files, such as {shown(name)}; "
+                        "choose another folder."
+                    )
+    if not overwrite:
+        raise OutputError(f"{shown(path)} exists; choose another name, or overwrite it.")
+    return path
+
+
+def _replace_folder(partial: Path, path: Path, members: re.Pattern[str]) -> None:
+    """Let `partial` take the place of whatever folder stands at `path`."""
+    old = _part(path) if path.is_dir() else None
+    if old:
+        os.rename(path, old)
+    try:
+        os.rename(partial, path)
+    except OSError:
+        if old:
+            os.rename(old, path)
+        raise
+    _sync(path.parent)
+    if old:
+        _empty(old, members)
+        os.rmdir(old)
+
+
+def _empty(folder: Path, members: re.Pattern[str]) -> None:
+    """Remove our own files from `folder`; never descends, never removes anything else."""
+    for name in os.listdir(folder):
+        if not members.fullmatch(name):
+            raise OutputError(
+                f"{shown(folder)} holds {shown(name)}, which is in the way; move that folder away."
+            )
+        os.unlink(folder / name)
+
+
+def _discard(part: Path) -> None:
+    """Remove a temporary file; if even that fails it stays behind, recognisable as ours."""
+    with suppress(OSError):
+        os.unlink(part)
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold the file until it is closed, or this process dies; False if another one holds it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a filesystem without locks: nobody can hold one
+            return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Make what was written to a file, or renamed in a folder, last through a power cut."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network filesystems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[None]:
+    """Errors of creating something beside `path`: it cannot be made, or the disk is full."""
+    try:
+        yield
+    except DdimInterpError:
+        raise
+    except OSError as error:
+        if error.errno in _DISK:
+            raise _storage_error(path, error) from error
+        raise OutputError(
+            f"{shown(path)} cannot be created: {_reason(error)}; choose a folder you may write to."
+        ) from error
+
+
+@contextmanager
+def _storing(path: Path, of_the_disk: bool = False) -> Iterator[None]:
+    """Errors of writing `path`: all of them, or (around a caller's code) those only a disk has."""
+    try:
+        yield
+    except DdimInterpError:
+        raise
+    except OSError as error:
+        if of_the_disk and error.errno not in _DISK:
+            raise
+        raise _storage_error(path, error) from error
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    room = ""
+    if error.errno in _FULL:
+        with suppress(OSError):
+            room = f" ({shutil.disk_usage(path.parent).free:,} bytes free)"
+    return StorageError(
+        f"Writing {shown(path)} failed: {_reason(error)}{room}; make room, or use another disk."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, without the path and the number."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
