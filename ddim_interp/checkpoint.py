@@ -1,0 +1,424 @@
+"""Models on disk: the folders diffusers writes and reads.
+
+    model/
+    ├── model_index.json                 which classes the parts are of
+    ├── unet/
+    │   ├── config.json                  UNetConfig
+    │   └── diffusion_pytorch_model.safetensors
+    │        or …model.fp16.safetensors  a variant
+    │        or …model.safetensors.index.json and …model-00001-of-00003.safetensors, …
+    └── scheduler/
+        └── scheduler_config.json        SchedulerConfig
+
+A bare unet folder, with config.json and weights at its top, serves too. Files of a stranger decide
+nothing here but numbers: no code is imported by a name they give, and everything is checked, down
+to each tensor's shape, before memory is taken.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_interp.errors import InputMissingError, ModelError, OutputError
+from ddim_interp.files import StrPath, sha256_file, shown, write_bytes
+from ddim_interp.schedule import SchedulerConfig
+from ddim_interp.strict_json import read_object
+from ddim_interp.tensors import read_header, read_tensors, write_tensors
+from ddim_interp.unet import UNet2DModel, UNetConfig, modern_keys
+
+__all__ = [
+    "Checkpoint",
+    "Configs",
+    "Parts",
+    "find_parts",
+    "read_checkpoint",
+    "read_configs",
+    "shard_names",
+    "write_checkpoint",
+]
+
+MAX_PARAMETERS = 2_000_000_000
+WEIGHTS = "diffusion_pytorch_model"
+PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+
+_PIPELINES = {"DDIMPipeline", "DDPMPipeline", "PNDMPipeline"}
+_AUTOENCODERS = {"vqvae", "vae"}
+# Schedulers for networks trained on a table of betas: what they were trained on, DDIM can sample.
+_SCHEDULERS = {
+    "DDIMScheduler",
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+}
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where a model keeps its parts: paths inside its folder, or its repository.
+
+    Args:
+        unet_config: `unet/config.json`, or `config.json` in a bare folder.
+        weights: The safetensors file, or the `.index.json` that lists several.
+        index: `model_index.json`, if there is one.
+        scheduler_config: The scheduler's, if there is one.
+    """
+
+    unet_config: str
+    weights: str
+    index: str | None = None
+    scheduler_config: str | None = None
+
+
+@dataclass(frozen=True)
+class Configs:
+    """What a model is, read without its weights."""
+
+    parts: Parts
+    unet: UNetConfig
+    scheduler: SchedulerConfig
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model read from a folder.
+
+    Args:
+        unet: The network, on the CPU, in evaluation mode.
+        scheduler_config: The levels it was trained on.
+        weights_sha256: SHA-256 of its weights file; of the files' hashes in order, if several.
+        source: What it is called: no absolute path, it goes into recipes.
+    """
+
+    unet: UNet2DModel
+    scheduler_config: SchedulerConfig
+    weights_sha256: str
+    source: str
+
+    @property
+    def unet_config(self) -> UNetConfig:
+        """What the network is built of."""
+        return self.unet.config
+
+
+def read_checkpoint(
+    folder: StrPath,
+    *,
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
+    source: str | None = None,
+    max_parameters: int = MAX_PARAMETERS,
+) -> Checkpoint:
+    """Read a model folder.
+
+    Args:
+        folder: The folder; see the head of this file.
+        dtype: What the weights are converted to.
+        variant: Which weights, if there are several: "fp16" for `….fp16.safetensors`.
+        source: What to call the model; the folder's name if None.
+        max_parameters: Larger networks are refused before memory is taken.
+
+    Raises:
+        InputMissingError: There is no such folder.
+        ModelError: It holds no model that we can run, or a damaged one.
+    """
+    folder = Path(folder)
+    configs = read_configs(folder, variant=variant)
+    with torch.device("meta"):  # shapes without memory, and without drawing random weights
+        unet = UNet2DModel(**configs.unet.to_dict())
+    parameters = sum(weight.numel() for weight in unet.parameters())
+    if parameters > max_parameters:
+        raise ModelError(
+            f"{shown(folder)} describes a network of {parameters:,} parameters, more than the "
+            f"{max_parameters:,} allowed; check {configs.parts.unet_config}."
+        )
+    files = _weight_files(folder, configs.parts.weights)
+    _check_fit(unet, files, shown(folder / configs.parts.weights))
+    digests = [_checked_sha256(file) for file in files]
+    state: dict[str, Tensor] = {}
+    for file in files:
+        state |= {name: tensor.to(dtype) for name, tensor in read_tensors(file)[0].items()}
+    unet.load_state_dict(modern_keys(state), strict=True, assign=True)
+    return Checkpoint(
+        unet.eval(),
+        configs.scheduler,
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
+        source or folder.resolve().name,
+    )
+
+
+def read_configs(folder: StrPath, *, variant: str | None = None) -> Configs:
+    """Read what a model folder says of itself; the weights are found but not opened.
+
+    Raises:
+        InputMissingError: There is no such folder.
+        ModelError: It holds no model that we can run.
+    """
+    folder = Path(folder)
+    parts = find_parts(_names(folder), shown(folder), variant=variant)
+    if parts.index:
+        _check_index(read_object(folder / parts.index), shown(folder / parts.index), parts)
+    unet = read_object(folder / parts.unet_config)
+    _check_class(unet, {"UNet2DModel"}, shown(folder / parts.unet_config))
+    scheduler: Mapping[str, Any] = {}
+    if parts.scheduler_config:
+        scheduler = read_object(folder / parts.scheduler_config)
+        _check_class(scheduler, _SCHEDULERS, shown(folder / parts.scheduler_config))
+    return Configs(
+        parts,
+        UNetConfig.from_mapping(unet, shown(folder / parts.unet_config)),
+        SchedulerConfig.from_mapping(scheduler, shown(folder / (parts.scheduler_config or ""))),
+    )
+
+
+def find_parts(names: Collection[str], source: str, *, variant: str | None = None) -> Parts:
+    """Tell a model's parts by the names of the files around it.
+
+    Args:
+        names: Paths inside the folder or repository, with forward slashes.
+        source: What to call it in a message.
+        variant: Which weights, if there are several.
+
+    Raises:
+        ModelError: Config or weights are missing.
+
+    Example:
+        >>> find_parts(["config.json", "diffusion_pytorch_model.safetensors"], "here").weights
+        'diffusion_pytorch_model.safetensors'
+    """
+    home = "unet/" if "unet/config.json" in names else ""
+    if home + "config.json" not in names:
+        raise ModelError(
+            f"{source} is no diffusers model: expected unet/config.json; found {_few(names)}."
+        )
+    infix = f".{variant}" if variant else ""
+    wanted = [
+        f"{home}{WEIGHTS}{infix}.safetensors",
+        f"{home}{WEIGHTS}.safetensors.index{infix}.json",
+    ]
+    here = sorted(name for name in names if name.rpartition("/")[0] == home.rstrip("/"))
+    if not variant:  # a file of another name will do, if it is the only one
+        others = [name for name in here if name.endswith(".safetensors")]
+        wanted += others if len(others) == 1 else []
+    weights = next((name for name in wanted if name in names), None)
+    if weights is None and any(name.endswith(PICKLES) for name in here):
+        raise ModelError(
+            f"{source} has its weights as a pickle only, which might run code; make it safe with "
+            "'ddim-interp models convert SOURCE -o FOLDER'."
+        )
+    if weights is None:
+        raise ModelError(f"{source} has no weights: expected {wanted[0]}; found {_few(here)}.")
+    schedulers = ("scheduler/scheduler_config.json", "scheduler_config.json")
+    return Parts(
+        home + "config.json",
+        weights,
+        "model_index.json" if "model_index.json" in names else None,
+        next((name for name in schedulers if name in names), None),
+    )
+
+
+def shard_names(index: Mapping[str, Any], source: str) -> list[str]:
+    """The files that a `….safetensors.index.json` lists, in order.
+
+    Raises:
+        ModelError: It lists none, or names with folders in them.
+    """
+    weight_map = index.get("weight_map")
+    files = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not files or not all(
+        isinstance(file, str) and re.fullmatch(r"\w[\w.-]*\.safetensors", file) for file in files
+    ):
+        raise ModelError(f"{source} lists no weight files of this folder; get the model again.")
+    return sorted(set(files))
+
+
+def write_checkpoint(
+    folder: StrPath,
+    unet: UNet2DModel,
+    scheduler_config: SchedulerConfig,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder, which `read_checkpoint` and diffusers' DDIMPipeline open.
+
+    Args:
+        folder: Is created if need be.
+        unet: The network; its weights keep their dtype.
+        scheduler_config: The levels it was trained on.
+        overwrite: Whether a model in that folder may be replaced.
+
+    Raises:
+        OutputError: The folder holds a model already, or cannot be created.
+        StorageError: The disk is full, or fails.
+    """
+    folder = Path(folder)
+    weights = folder / "unet" / f"{WEIGHTS}.safetensors"
+    if not overwrite and (weights.exists() or (folder / "model_index.json").exists()):
+        raise OutputError(f"{shown(folder)} holds a model already; choose another folder.")
+    try:
+        for part in ("unet", "scheduler"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        weights.unlink(missing_ok=True)  # the weights come last: without them this is no model
+    except OSError as error:
+        raise OutputError(
+            f"{shown(folder)} cannot be created: {error.strerror}; choose another folder."
+        ) from error
+    scheduler = {"_class_name": "DDIMScheduler", **scheduler_config.to_dict()}
+    index = {
+        "_class_name": "DDIMPipeline",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    _write_json(folder / "unet" / "config.json", unet.config.to_dict())
+    _write_json(folder / "model_index.json", index)
+    write_tensors(weights, unet.state_dict(), {"format": "pt"})
+
+
+def _names(folder: Path) -> set[str]:
+    """The files a model may be made of, as paths inside the folder."""
+    if not folder.is_dir():
+        raise InputMissingError(f"There is no folder {shown(folder)}; check the name.")
+    try:
+        return {
+            path.relative_to(folder).as_posix()
+            for place in (folder, folder / "unet", folder / "scheduler")
+            if place.is_dir()
+            for path in place.iterdir()
+            if path.is_file()
+        }
+    except PermissionError as error:
+        raise InputMissingError(
+            f"{shown(folder)} may not be read by this user; change its permissions."
+        ) from error
+
+
+def _few(names: Collection[str]) -> str:
+    """The first names of many, for a message."""
+    first = [shown(name) for name in sorted(names)[:4]]
+    more = len(names) - len(first)
+    return ", ".join(first or ["nothing"]) + (f" and {more} more" if more else "")
+
+
+def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> None:
+    """Refuse a pipeline that is more than a UNet2DModel and a schedule of betas."""
+    classes: dict[str, tuple[Any, Any]] = {}
+    for role, entry in index.items():
+        if role.startswith("_") or entry is None or entry == [None, None]:
+            continue
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise ModelError(f"{source} says {role}={entry!r:.60}; a library and a class go there.")
+        classes[role] = (entry[0], entry[1])
+    library, name = classes.pop("unet", (None, None))
+    if (library, name) != ("diffusers", "UNet2DModel"):
+        raise ModelError(
+            f"{source} asks for the network {library!r:.60}.{name!r:.60}, and its code is not run; "
+            "this program has diffusers' UNet2DModel, which is not conditioned on text."
+        )
+    if latent := sorted(_AUTOENCODERS & classes.keys()):
+        raise ModelError(
+            f"{source} names a {latent[0]}: models that work in an autoencoder's space are not "
+            "supported yet; use a model of pixels."
+        )
+    _check_class(index, _PIPELINES, source)
+    library, name = classes.pop("scheduler", ("diffusers", "DDIMScheduler"))
+    if library != "diffusers":
+        raise ModelError(f"{source} asks for code of its own, {library!r:.60}, which is not run.")
+    _check_class({"_class_name": name}, _SCHEDULERS, source)
+    if classes:
+        raise ModelError(f"{source} has parts that nothing here can use: {_few(classes)}.")
+    if "scheduler" in index and not parts.scheduler_config:
+        raise ModelError(
+            f"{source} names a scheduler, but scheduler/scheduler_config.json is missing; "
+            "get the model again."
+        )
+
+
+def _check_class(config: Mapping[str, Any], known: set[str], source: str) -> None:
+    """Refuse a class name that is not among the known; none at all will do."""
+    name = config.get("_class_name", min(known))
+    if not isinstance(name, str) or name not in known:
+        raise ModelError(
+            f"{source} is for the class {name!r:.60}; "
+            f"this program knows {', '.join(sorted(known))}."
+        )
+
+
+def _weight_files(folder: Path, weights: str) -> list[Path]:
+    path = folder / weights
+    if not weights.endswith(".json"):
+        return [path]
+    files = [path.with_name(name) for name in shard_names(read_object(path), shown(path))]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{shown(path)} lists {file.name}, which is missing; download it.")
+    return files
+
+
+def _check_fit(unet: UNet2DModel, files: Sequence[Path], source: str) -> None:
+    """Compare the names and shapes that the files announce with those the network has."""
+    found: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        header = read_header(file)
+        for name, shape in modern_keys(header.shapes).items():
+            if name in found:
+                raise ModelError(f"{shown(file)} gives {name!r} a second time; get it again.")
+            found[name] = shape
+        if len(modern_keys(header.shapes)) < len(header.shapes):
+            raise ModelError(
+                f"{shown(file)} has weights under an old and a new name; get it again."
+            )
+        if odd := [name for name, dtype in header.dtypes.items() if dtype not in _FLOATS]:
+            raise ModelError(
+                f"{shown(file)} holds {header.dtypes[odd[0]]} in {odd[0]!r}; weights are "
+                f"{', '.join(sorted(_FLOATS))}."
+            )
+    wanted = {name: tuple(weight.shape) for name, weight in unet.state_dict().items()}
+    troubles = {
+        "missing": wanted.keys() - found.keys(),
+        "unexpected": found.keys() - wanted.keys(),
+        "misshapen": {k for k in wanted.keys() & found.keys() if wanted[k] != found[k]},
+    }
+    if any(troubles.values()):
+        listed = "; ".join(
+            f"{len(names)} {trouble} ({_few(names)})"
+            for trouble, names in troubles.items()
+            if names
+        )
+        raise ModelError(f"{source} does not fit its config: {listed}; get both from one source.")
+
+
+def _checked_sha256(file: Path) -> str:
+    """A file's hash, which must be its name where the hub's cache calls it by its hash."""
+    digest = sha256_file(file)
+    blob = file.resolve().name
+    if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob) and blob != digest:
+        raise ModelError(
+            f"{shown(file)} was damaged in the cache; delete {shown(file.resolve())} and "
+            "download it again."
+        )
+    return digest
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), overwrite=True)
