@@ -1,0 +1,155 @@
+"""Which levels does a trajectory visit?
+
+A grid is a plain tuple of levels from noisy to clean. "The previous level" is the next entry of
+that tuple and nothing else: subtracting T // S from the timestep, as diffusers does, misses the
+grid whenever S does not divide T or the spacing is not even. One grid serves both directions, so a
+picture is inverted along the very levels it is sampled along.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeAlias
+
+from ddim_interp.errors import ArgumentError, ScheduleError
+from ddim_interp.schedule import Level, NoiseSchedule
+
+__all__ = ["SPACINGS", "Grid", "make_grid", "timesteps"]
+
+Grid: TypeAlias = tuple[Level, ...]
+"""Levels from noisy to clean; the number of steps is `len(grid) - 1`."""
+
+
+def make_grid(
+    schedule: NoiseSchedule, steps: int, spacing: str = "log-snr", end: Level | None = None
+) -> Grid:
+    """Lay `steps` steps along the noise axis.
+
+    leading, linspace, trailing: diffusers' spacings, even in t; `leading` begins T // S short of T.
+    quad: t ∝ i², from 0.8 T (Song et al. 2021, DDIM, §D.2, for CIFAR-10).
+    log-snr: even in log σ̄ between the noisiest and the cleanest level; timesteps are fractional.
+    karras: even in σ̄^(1/7) (Karras et al. 2022, arXiv:2206.00364, eq. 5).
+
+    The probability-flow ODE is smooth in log σ̄ and stiff in t near both ends, so `log-snr` needs a
+    fraction of the steps of the even-in-t spacings for the same error. Those are for comparison
+    with published figures.
+
+    Args:
+        schedule: The noise schedule the network was trained with.
+        steps: How many steps, 1 … T.
+        spacing: A name from `SPACINGS`.
+        end: Where sampling ends; `schedule.lowest` (t = 0) when not given. Inversion should start
+            there; pass `schedule.clean` to reproduce samplers that step off the table. A spacing
+            whose own last level is `end` already (leading, linspace, quad) is one step shorter.
+
+    Returns: The levels, noisy to clean, each strictly cleaner than the one before.
+
+    Raises:
+        ScheduleError: `steps` is out of range, or the spacing would start where noise is not yet
+            noise (leading, T/2 < S < 0.9 T).
+        ArgumentError: No spacing has that name.
+
+    Example:
+        >>> grid = make_grid(NoiseSchedule.from_config({}), steps=4, spacing="trailing")
+        >>> [level.timestep for level in grid]
+        [999.0, 749.0, 499.0, 249.0, 0.0]
+    """
+    end = schedule.lowest if end is None else end
+    levels = [schedule.level(t) for t in timesteps(schedule, steps, spacing)]
+    first = levels[0].timestep
+    if (
+        spacing == "leading"
+        and first < 0.9 * (schedule.num_train_timesteps - 1)
+        and (2 * steps > schedule.num_train_timesteps)
+    ):
+        raise ScheduleError(
+            f"steps={steps} with leading spacing starts at timestep {first:g}, where a picture is "
+            f"not yet noise (ᾱ = {levels[0].alpha_bar:.2g}); use trailing or log-snr spacing, "
+            f"or at most {schedule.num_train_timesteps // 2} steps."
+        )
+    return (*(level for level in levels if level.alpha_bar < end.alpha_bar), end)
+
+
+def timesteps(
+    schedule: NoiseSchedule, steps: int, spacing: str, steps_offset: int = 0
+) -> list[float]:
+    """Where a spacing puts its `steps` evaluations, noisy to clean, without the end level.
+
+    Raises:
+        ScheduleError: `steps` is out of range.
+        ArgumentError: No spacing has that name.
+
+    Example:
+        >>> timesteps(NoiseSchedule.from_config({}), 5, "leading")
+        [800.0, 600.0, 400.0, 200.0, 0.0]
+    """
+    if spacing not in SPACINGS:
+        raise ArgumentError(
+            f"No spacing is called {spacing!r}; choose one of {', '.join(SPACINGS)}."
+        )
+    total = schedule.num_train_timesteps
+    if not 1 <= steps <= total:
+        raise ScheduleError(
+            f"steps={steps} cannot be laid on the {total} levels the network was trained on; "
+            f"use 1 to {total}."
+        )
+    return [t + steps_offset for t in SPACINGS[spacing](schedule, steps)]
+
+
+def _leading(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = schedule.num_train_timesteps // steps
+    return [float(i * stride) for i in reversed(range(steps))]
+
+
+def _linspace(schedule: NoiseSchedule, steps: int) -> list[float]:
+    top = schedule.num_train_timesteps - 1
+    if steps == 1:
+        return [0.0]  # numpy.linspace(0, top, 1), which is what diffusers asks for
+    # round() is to even, as numpy's
+    return [float(round(i * top / (steps - 1))) for i in reversed(range(steps))]
+
+
+def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:
+    total = schedule.num_train_timesteps
+    return [float(round(total - i * (total / steps)) - 1) for i in range(steps)]
+
+
+def _quad(schedule: NoiseSchedule, steps: int) -> list[float]:
+    if steps == 1:
+        return [0.0]
+    top = math.sqrt(0.8 * schedule.num_train_timesteps)
+    ascending = [float(int((i * top / (steps - 1)) ** 2)) for i in range(steps)]
+    # Small squares round to the same timestep; the sampler would stand still there.
+    distinct = [t for t, after in pairwise([*ascending, math.inf]) if t != after]
+    return distinct[::-1]
+
+
+def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
+    return _warped(schedule, steps, math.log, math.exp)
+
+
+def _karras(schedule: NoiseSchedule, steps: int) -> list[float]:
+    return _warped(schedule, steps, lambda ratio: ratio ** (1 / 7), lambda warped: warped**7)
+
+
+def _warped(
+    schedule: NoiseSchedule,
+    steps: int,
+    warp: Callable[[float], float],
+    unwarp: Callable[[float], float],
+) -> list[float]:
+    """Even steps of `warp(σ̄)` from the noisiest level down; the end at t = 0 is left out."""
+    high, low = warp(schedule.highest.ratio), warp(schedule.lowest.ratio)
+    ratios = [unwarp(high + (low - high) * i / steps) for i in range(steps)]
+    return [schedule.level_at(ratio).timestep for ratio in ratios]
+
+
+SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
+    "leading": _leading,
+    "linspace": _linspace,
+    "trailing": _trailing,
+    "quad": _quad,
+    "log-snr": _log_snr,
+    "karras": _karras,
+}
+"""Spacings by name; the command line's choices come from here."""
