@@ -1,0 +1,96 @@
+"""What does one residual layer of the U do?"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ddim_interp.unet.config import UNetConfig
+from ddim_interp.unet.norm import GroupNorm
+from ddim_interp.unet.plan import ResnetPlan
+
+__all__ = ["ResnetBlock2D", "activation"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "swish": nn.SiLU,
+    "mish": nn.Mish,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """Build the activation that a config names."""
+    return _ACTIVATIONS[name]()
+
+
+class ResnetBlock2D(nn.Module):
+    """Two convolutions around the timestep, and a way past them.
+
+        h = conv1(resample(act(norm1(x))))
+        h = conv2(dropout(act(norm2(h + W·emb))))            time shifts ("default")
+        h = conv2(dropout(act(norm2(h)·(1 + a) + b)))        or scales and shifts, (a, b) = W·emb
+        y = (shortcut(resample(x)) + h) / scale
+
+    Args:
+        plan: Its channels and groups.
+        config: What all ResNets share.
+        scale: Divides the sum: √2 keeps its variance, as in NCSN++.
+        resample: Halves or doubles the resolution on both ways.
+        shortcut: Whether the way past has a 1×1 convolution; None gives it one where the number of
+            channels changes.
+
+    References:
+        He et al. (2016), Deep residual learning, arXiv:1512.03385; Ho et al. (2020),
+        arXiv:2006.11239; scale and shift: Dhariwal & Nichol (2021), arXiv:2105.05233, section 3.1.
+    """
+
+    def __init__(
+        self,
+        plan: ResnetPlan,
+        config: UNetConfig,
+        *,
+        scale: float = 1.0,
+        resample: Callable[[Tensor], Tensor] | None = None,
+        shortcut: bool | None = None,
+    ) -> None:
+        super().__init__()
+        channels, out = plan.channels, plan.out_channels
+        self.scale = scale
+        self.resample = resample
+        self.scale_shift = config.resnet_time_scale_shift == "scale_shift"
+        self.norm1 = GroupNorm(plan.groups, channels, config.norm_eps)
+        self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
+        self.time_emb_proj = nn.Linear(config.time_channels, 2 * out if self.scale_shift else out)
+        self.norm2 = GroupNorm(plan.out_groups, out, config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.nonlinearity = activation(config.act_fn)
+        self.conv_shortcut = (
+            nn.Conv2d(channels, out, 1) if shortcut or channels != out else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Pass x on, (N, C, H, W) to (N, C_out, H', W'), at the timestep embedded in `emb`.
+
+        Args:
+            x: Feature maps, (N, C, H, W).
+            emb: The embedded timestep after the activation, (N, time_channels). All ResNets apply
+                the same one, so the model does it once for all.
+
+        Returns:
+            Feature maps, (N, C_out, H', W').
+        """
+        h = self.nonlinearity(self.norm1(x))
+        if self.resample is not None:
+            x, h = self.resample(x), self.resample(h)
+        h = self.conv1(h)
+        time = self.time_emb_proj(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + time)
+        h = self.conv2(self.dropout(self.nonlinearity(h)))
+        x = self.conv_shortcut(x) + h
+        return x if self.scale == 1 else x / self.scale
