@@ -1,0 +1,260 @@
+"""DDIMScheduler and DDIMInverseScheduler, for code written against diffusers.
+
+A face only: the names, call order and habits of diffusers, over `schedule`, `grid` and `solver`. The
+habits include its step, which goes from t to t − T // S whatever the spacing. That misses the grid
+for uneven spacings; the toolkit's own verbs use `make_grid`, which does not.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
+
+import torch
+from torch import Generator, Tensor
+
+from ddim_interp.denoiser import add_noise, split_output
+from ddim_interp.errors import ArgumentError
+from ddim_interp.files import shown, write_bytes
+from ddim_interp.grid import timesteps
+from ddim_interp.latents import draw_like_diffusers
+from ddim_interp.schedule import Level, NoiseSchedule, SchedulerConfig
+from ddim_interp.solver import DDIM, Bound, clip_to, threshold_at
+from ddim_interp.strict_json import read_object
+
+__all__ = ["DDIMInverseScheduler", "DDIMScheduler", "DDIMSchedulerOutput"]
+
+Timestep: TypeAlias = int | Tensor
+
+
+@dataclass(frozen=True)
+class DDIMSchedulerOutput:
+    """One step's result: x at the next level, and the x_0 that was predicted on the way."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor
+
+
+class _Scheduler:
+    """What both directions share: a config, its noise schedule, and the list of timesteps."""
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(self, **options: Any) -> None:
+        known = {field.name for field in fields(SchedulerConfig)}
+        for name in options.keys() - known:
+            raise ArgumentError(
+                f"{type(self).__name__} has no option {name!r}; it knows {', '.join(sorted(known))}."
+            )
+        self.config = SchedulerConfig.from_mapping(options, type(self).__name__)
+        self.schedule = NoiseSchedule.from_config(self.config)
+        self.alphas_cumprod = torch.tensor(self.schedule.alphas_cumprod, dtype=torch.float32)
+        self.num_inference_steps: int | None = None
+        self.timesteps = torch.arange(len(self))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | SchedulerConfig, **overrides: Any) -> Any:
+        """Build from another scheduler's config; keys that do not concern the noise axis are left."""
+        if not isinstance(config, SchedulerConfig):
+            config = SchedulerConfig.from_mapping(config)
+        return cls(**replace(config, **overrides).to_dict())
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps
+
+    def scale_model_input(self, sample: Tensor, timestep: Timestep | None = None) -> Tensor:
+        """Return the sample as it is: this family needs no scaling."""
+        return sample
+
+    def _stride(self) -> int:
+        if self.num_inference_steps is None:
+            raise ArgumentError("The scheduler has no timesteps yet; call set_timesteps(50) first.")
+        return len(self) // self.num_inference_steps
+
+    def _level(self, timestep: int) -> Level:
+        """The table's entry, or the end beyond it."""
+        return self.schedule.level(timestep) if timestep >= 0 else self.schedule.clean
+
+    def _bound(self) -> Bound | None:
+        config = self.config
+        if config.thresholding:
+            return threshold_at(config.dynamic_thresholding_ratio, config.sample_max_value)
+        return clip_to(config.clip_sample_range) if config.clip_sample else None
+
+
+class DDIMScheduler(_Scheduler):
+    """diffusers' DDIMScheduler: same options, same timesteps, same steps.
+
+    Args:
+        **options: The fields of `SchedulerConfig`, with diffusers' names and defaults.
+
+    Example:
+        >>> scheduler = DDIMScheduler(timestep_spacing="trailing")
+        >>> scheduler.set_timesteps(4)
+        >>> scheduler.timesteps
+        tensor([999, 749, 499, 249])
+    """
+
+    @property
+    def final_alpha_cumprod(self) -> Tensor:
+        """ᾱ of the level beyond the table."""
+        return torch.tensor(self.schedule.final_alpha_cumprod)
+
+    def set_timesteps(
+        self, num_inference_steps: int, device: str | torch.device | None = None
+    ) -> None:
+        """Choose the timesteps of a run, noisy to clean.
+
+        Raises:
+            ScheduleError: More steps than the network was trained on, or fewer than one.
+        """
+        config = self.config
+        offset = config.steps_offset if config.timestep_spacing == "leading" else 0
+        chosen = timesteps(self.schedule, num_inference_steps, config.timestep_spacing, offset)
+        self.num_inference_steps = num_inference_steps
+        self.timesteps = torch.tensor([int(t) for t in chosen], device=device)
+
+    @overload
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Timestep,
+        sample: Tensor,
+        eta: float = ...,
+        use_clipped_model_output: bool | None = ...,
+        generator: Generator | Sequence[Generator] | None = ...,
+        variance_noise: Tensor | None = ...,
+        return_dict: Literal[True] = ...,
+    ) -> DDIMSchedulerOutput: ...
+
+    @overload
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Timestep,
+        sample: Tensor,
+        eta: float = ...,
+        use_clipped_model_output: bool | None = ...,
+        generator: Generator | Sequence[Generator] | None = ...,
+        variance_noise: Tensor | None = ...,
+        *,
+        return_dict: Literal[False],
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Timestep,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = False,
+        generator: Generator | Sequence[Generator] | None = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """Carry `sample` from `timestep` to `timestep − T // S`.
+
+        Args:
+            model_output: What the network said of `sample` at `timestep`.
+            timestep: Where `sample` is.
+            sample: x_t, (N, C, H, W).
+            eta: Share of fresh noise, 0 to 1.
+            use_clipped_model_output: Whether ε is derived again from the clipped x_0.
+            generator: Where the fresh noise comes from.
+            variance_noise: The fresh noise itself, instead of a generator.
+            return_dict: Whether to return an object with names, or a plain tuple.
+
+        Raises:
+            ArgumentError: `set_timesteps` has not been called.
+        """
+        stride = self._stride()
+        t, s = self._level(int(timestep)), self._level(int(timestep) - stride)
+
+        def noise(like: Tensor) -> Tensor:
+            if variance_noise is not None:
+                return variance_noise
+            return draw_like_diffusers(tuple(like.shape), generator, like.device, like.dtype)
+
+        bound = self._bound()
+        solver = DDIM(eta, bound, bool(use_clipped_model_output), noise)
+        split = split_output(model_output, sample, t, self.config.prediction_type)
+        prev_sample = solver.transfer(split, sample, t, s)
+        x_0 = split.x_0 if bound is None else bound(split.x_0)
+        if return_dict:
+            return DDIMSchedulerOutput(prev_sample, x_0)
+        return prev_sample, x_0
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Noise each picture to its own timestep: √ᾱ_t x_0 + √(1−ᾱ_t) ε."""
+        return torch.stack(
+            [
+                add_noise(x_0, eps, self._level(int(t)))
+                for x_0, eps, t in zip(original_samples, noise, timesteps, strict=True)
+            ]
+        )
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What a v-prediction network is trained to return: √ᾱ_t ε − √(1−ᾱ_t) x_0."""
+        levels = [self._level(int(t)) for t in timesteps]
+        return torch.stack(
+            [
+                level.signal * eps - level.noise * x_0
+                for x_0, eps, level in zip(sample, noise, levels, strict=True)
+            ]
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], subfolder: str | None = None, **overrides: Any
+    ) -> "DDIMScheduler":
+        """Read a local folder's `scheduler_config.json`."""
+        path = Path(folder) / (subfolder or "") / "scheduler_config.json"
+        config = SchedulerConfig.from_mapping(read_object(path), shown(path))
+        scheduler: DDIMScheduler = cls.from_config(config, **overrides)
+        return scheduler
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `scheduler_config.json` as diffusers reads it."""
+        text = json.dumps({"_class_name": "DDIMScheduler", **self.config.to_dict()}, indent=2)
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        write_bytes(path / "scheduler_config.json", f"{text}\n".encode(), overwrite=True)
+
+
+class DDIMInverseScheduler(_Scheduler):
+    """diffusers' DDIMInverseScheduler: naive inversion, clean to noisy.
+
+    Kept for comparison. It evaluates the network at the level to be reached with the picture of the
+    level before, and clips if the config says so; `pipe.invert` solves for the true pre-image.
+    """
+
+    def set_timesteps(
+        self, num_inference_steps: int, device: str | torch.device | None = None
+    ) -> None:
+        """Choose the timesteps of a run, clean to noisy.
+
+        Raises:
+            ScheduleError: More steps than the network was trained on, or fewer than one.
+            ArgumentError: The config's spacing is one that diffusers cannot invert.
+        """
+        spacing = self.config.timestep_spacing
+        if spacing == "linspace":
+            raise ArgumentError(
+                "timestep_spacing='linspace' is not defined for DDIMInverseScheduler; use 'leading' "
+                "or 'trailing', or pipe.invert, which takes any spacing."
+            )
+        offset = self.config.steps_offset if spacing == "leading" else 0
+        chosen = timesteps(self.schedule, num_inference_steps, spacing, offset)
+        self.num_inference_steps = num_inference_steps
+        self.timesteps = torch.tensor([int(t) for t in reversed(chosen)], device=device)
+
+    def step(self, model_output: Tensor, timestep: Timestep, sample: Tensor) -> DDIMSchedulerOutput:
+        """Carry `sample` from `timestep − T // S` to `timestep`, the model's output taken as given."""
+        s, t = self._level(int(timestep) - self._stride()), self._level(int(timestep))
+        x_0, eps = split_output(model_output, sample, s, self.config.prediction_type)
+        if self.config.clip_sample:
+            x_0 = clip_to(self.config.clip_sample_range)(x_0)
+        return DDIMSchedulerOutput(add_noise(x_0, eps, t), x_0)
