@@ -17,6 +17,7 @@ to each tensor's shape, before memory is taken.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,20 +35,24 @@ from ddim_interp.tensors import read_header, read_tensors, write_tensors
 from ddim_interp.unet import UNet2DModel, UNetConfig, modern_keys
 
 __all__ = [
+    "MAX_PARAMETERS",
+    "PICKLES",
     "Checkpoint",
     "Configs",
     "Parts",
+    "blueprint",
+    "file_names",
     "find_parts",
     "read_checkpoint",
     "read_configs",
-    "shard_names",
+    "weight_names",
     "write_checkpoint",
 ]
 
 MAX_PARAMETERS = 2_000_000_000
-WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 
+_WEIGHTS = "diffusion_pytorch_model"
 _PIPELINES = {"DDIMPipeline", "DDPMPipeline", "PNDMPipeline"}
 _AUTOENCODERS = {"vqvae", "vae"}
 # Schedulers for networks trained on a table of betas: what they were trained on, DDIM can sample.
@@ -124,7 +129,7 @@ class Checkpoint:
 def read_checkpoint(
     folder: StrPath,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     variant: str | None = None,
     source: str | None = None,
     max_parameters: int = MAX_PARAMETERS,
@@ -133,7 +138,7 @@ def read_checkpoint(
 
     Args:
         folder: The folder; see the head of this file.
-        dtype: What the weights are converted to.
+        dtype: What the weights are converted to; None leaves them as they are stored.
         variant: Which weights, if there are several: "fp16" for `….fp16.safetensors`.
         source: What to call the model; the folder's name if None.
         max_parameters: Larger networks are refused before memory is taken.
@@ -143,21 +148,17 @@ def read_checkpoint(
         ModelError: It holds no model that we can run, or a damaged one.
     """
     folder = Path(folder)
-    configs = read_configs(folder, variant=variant)
-    with torch.device("meta"):  # shapes without memory, and without drawing random weights
-        unet = UNet2DModel(**configs.unet.to_dict())
-    parameters = sum(weight.numel() for weight in unet.parameters())
-    if parameters > max_parameters:
-        raise ModelError(
-            f"{shown(folder)} describes a network of {parameters:,} parameters, more than the "
-            f"{max_parameters:,} allowed; check {configs.parts.unet_config}."
-        )
-    files = _weight_files(folder, configs.parts.weights)
-    _check_fit(unet, files, shown(folder / configs.parts.weights))
+    parts = find_parts(file_names(folder), shown(folder), variant=variant)
+    configs = read_configs(folder, parts)
+    files = [folder / name for name in weight_names(folder, parts)]
+    shapes = _announced_shapes(files, shown(folder / parts.weights))
+    unet = blueprint(configs.unet, shapes, shown(folder), max_parameters=max_parameters)
     digests = [_checked_sha256(file) for file in files]
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= {name: tensor.to(dtype) for name, tensor in read_tensors(file)[0].items()}
+        state |= {
+            name: tensor.to(dtype or tensor.dtype) for name, tensor in read_tensors(file)[0].items()
+        }
     unet.load_state_dict(modern_keys(state), strict=True, assign=True)
     return Checkpoint(
         unet.eval(),
@@ -167,15 +168,19 @@ def read_checkpoint(
     )
 
 
-def read_configs(folder: StrPath, *, variant: str | None = None) -> Configs:
-    """Read what a model folder says of itself; the weights are found but not opened.
+def read_configs(folder: StrPath, parts: Parts | None = None) -> Configs:
+    """Read what a model folder says of itself; the weights are not opened.
+
+    Args:
+        folder: The folder.
+        parts: Where its parts are, if that is known already.
 
     Raises:
         InputMissingError: There is no such folder.
         ModelError: It holds no model that we can run.
     """
     folder = Path(folder)
-    parts = find_parts(_names(folder), shown(folder), variant=variant)
+    parts = parts or find_parts(file_names(folder), shown(folder))
     if parts.index:
         _check_index(read_object(folder / parts.index), shown(folder / parts.index), parts)
     unet = read_object(folder / parts.unet_config)
@@ -191,13 +196,16 @@ def read_configs(folder: StrPath, *, variant: str | None = None) -> Configs:
     )
 
 
-def find_parts(names: Collection[str], source: str, *, variant: str | None = None) -> Parts:
+def find_parts(
+    names: Collection[str], source: str, *, variant: str | None = None, pickled: bool = False
+) -> Parts:
     """Tell a model's parts by the names of the files around it.
 
     Args:
         names: Paths inside the folder or repository, with forward slashes.
         source: What to call it in a message.
         variant: Which weights, if there are several.
+        pickled: Look for weights that are pickles; only for conversion.
 
     Raises:
         ModelError: Config or weights are missing.
@@ -211,17 +219,18 @@ def find_parts(names: Collection[str], source: str, *, variant: str | None = Non
         raise ModelError(
             f"{source} is no diffusers model: expected unet/config.json; found {_few(names)}."
         )
+    here = sorted(name for name in names if name.rpartition("/")[0] == home.rstrip("/"))
+    suffixes = PICKLES if pickled else (".safetensors",)
     infix = f".{variant}" if variant else ""
     wanted = [
-        f"{home}{WEIGHTS}{infix}.safetensors",
-        f"{home}{WEIGHTS}.safetensors.index{infix}.json",
+        f"{home}{_WEIGHTS}{infix}{suffixes[0]}",
+        f"{home}{_WEIGHTS}{suffixes[0]}.index{infix}.json",
     ]
-    here = sorted(name for name in names if name.rpartition("/")[0] == home.rstrip("/"))
     if not variant:  # a file of another name will do, if it is the only one
-        others = [name for name in here if name.endswith(".safetensors")]
+        others = [name for name in here if name.endswith(suffixes)]
         wanted += others if len(others) == 1 else []
     weights = next((name for name in wanted if name in names), None)
-    if weights is None and any(name.endswith(PICKLES) for name in here):
+    if weights is None and any(name.endswith(PICKLES) for name in here) and not pickled:
         raise ModelError(
             f"{source} has its weights as a pickle only, which might run code; make it safe with "
             "'ddim-interp models convert SOURCE -o FOLDER'."
@@ -237,19 +246,99 @@ def find_parts(names: Collection[str], source: str, *, variant: str | None = Non
     )
 
 
-def shard_names(index: Mapping[str, Any], source: str) -> list[str]:
-    """The files that a `….safetensors.index.json` lists, in order.
+def weight_names(folder: StrPath, parts: Parts) -> list[str]:
+    """The files that hold the weights, as paths inside the folder: one, or those an index lists.
 
     Raises:
-        ModelError: It lists none, or names with folders in them.
+        ModelError: The index lists none, or files outside its folder.
     """
-    weight_map = index.get("weight_map")
-    files = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not files or not all(
-        isinstance(file, str) and re.fullmatch(r"\w[\w.-]*\.safetensors", file) for file in files
+    if not parts.weights.endswith(".json"):
+        return [parts.weights]
+    path = Path(folder, parts.weights)
+    suffix = ".safetensors" if ".safetensors." in path.name else ".bin"
+    weight_map = read_object(path).get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(
+        isinstance(name, str) and re.fullmatch(r"\w[\w.-]*" + re.escape(suffix), name)
+        for name in names
     ):
-        raise ModelError(f"{source} lists no weight files of this folder; get the model again.")
-    return sorted(set(files))
+        raise ModelError(
+            f"{shown(path)} lists no {suffix} files of its folder; get the model again."
+        )
+    home = parts.weights.rpartition("/")[0]
+    return [f"{home}/{name}".lstrip("/") for name in sorted(names)]
+
+
+def file_names(folder: Path) -> set[str]:
+    """The files a model may be made of, as paths inside the folder.
+
+    Raises:
+        InputMissingError: There is no such folder, or it may not be read.
+    """
+    if not folder.is_dir():
+        raise InputMissingError(f"There is no folder {shown(folder)}; check the name.")
+    try:
+        return {
+            path.relative_to(folder).as_posix()
+            for place in (folder, folder / "unet", folder / "scheduler")
+            if place.is_dir()
+            for path in place.iterdir()
+            if path.is_file()
+        }
+    except PermissionError as error:
+        raise InputMissingError(
+            f"{shown(folder)} may not be read by this user; change its permissions."
+        ) from error
+
+
+def blueprint(
+    config: UNetConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    source: str,
+    *,
+    max_parameters: int = MAX_PARAMETERS,
+) -> UNet2DModel:
+    """An empty network, after making sure that weights of these shapes fill it.
+
+    Args:
+        config: What to build.
+        shapes: The weights' shapes, by name, old or new.
+        source: What to call them in a message.
+        max_parameters: Larger networks are refused.
+
+    Returns:
+        The network on the meta device: it takes no memory until `load_state_dict(assign=True)`.
+
+    Raises:
+        ModelError: It is too large, or weights are missing, unexpected or misshapen.
+    """
+    with torch.device("meta"):  # which also draws no random weights
+        unet = UNet2DModel(**config.to_dict())
+    wanted = {name: tuple(weight.shape) for name, weight in unet.state_dict().items()}
+    parameters = sum(map(math.prod, wanted.values()))
+    if parameters > max_parameters:
+        raise ModelError(
+            f"{source} describes a network of {parameters:,} parameters, more than the "
+            f"{max_parameters:,} allowed; check its config."
+        )
+    found = modern_keys(shapes)
+    if len(found) < len(shapes):
+        raise ModelError(f"{source} has weights under an old and a new name; get it again.")
+    troubles = {
+        "missing": wanted.keys() - found.keys(),
+        "unexpected": found.keys() - wanted.keys(),
+        "misshapen": {k for k in wanted.keys() & found.keys() if wanted[k] != found[k]},
+    }
+    if any(troubles.values()):
+        listed = "; ".join(
+            f"{len(names)} {trouble} ({_few(names)})"
+            for trouble, names in troubles.items()
+            if names
+        )
+        raise ModelError(
+            f"The weights of {source} do not fit its config: {listed}; get both from one source."
+        )
+    return unet
 
 
 def write_checkpoint(
@@ -272,7 +361,7 @@ def write_checkpoint(
         StorageError: The disk is full, or fails.
     """
     folder = Path(folder)
-    weights = folder / "unet" / f"{WEIGHTS}.safetensors"
+    weights = folder / "unet" / f"{_WEIGHTS}.safetensors"
     if not overwrite and (weights.exists() or (folder / "model_index.json").exists()):
         raise OutputError(f"{shown(folder)} holds a model already; choose another folder.")
     try:
@@ -293,24 +382,6 @@ def write_checkpoint(
     _write_json(folder / "unet" / "config.json", unet.config.to_dict())
     _write_json(folder / "model_index.json", index)
     write_tensors(weights, unet.state_dict(), {"format": "pt"})
-
-
-def _names(folder: Path) -> set[str]:
-    """The files a model may be made of, as paths inside the folder."""
-    if not folder.is_dir():
-        raise InputMissingError(f"There is no folder {shown(folder)}; check the name.")
-    try:
-        return {
-            path.relative_to(folder).as_posix()
-            for place in (folder, folder / "unet", folder / "scheduler")
-            if place.is_dir()
-            for path in place.iterdir()
-            if path.is_file()
-        }
-    except PermissionError as error:
-        raise InputMissingError(
-            f"{shown(folder)} may not be read by this user; change its permissions."
-        ) from error
 
 
 def _few(names: Collection[str]) -> str:
@@ -364,48 +435,22 @@ def _check_class(config: Mapping[str, Any], known: set[str], source: str) -> Non
         )
 
 
-def _weight_files(folder: Path, weights: str) -> list[Path]:
-    path = folder / weights
-    if not weights.endswith(".json"):
-        return [path]
-    files = [path.with_name(name) for name in shard_names(read_object(path), shown(path))]
+def _announced_shapes(files: Sequence[Path], source: str) -> dict[str, tuple[int, ...]]:
+    """The shapes that weight files say they hold, by name, and nothing twice."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         if not file.is_file():
-            raise ModelError(f"{shown(path)} lists {file.name}, which is missing; download it.")
-    return files
-
-
-def _check_fit(unet: UNet2DModel, files: Sequence[Path], source: str) -> None:
-    """Compare the names and shapes that the files announce with those the network has."""
-    found: dict[str, tuple[int, ...]] = {}
-    for file in files:
+            raise ModelError(f"{source} lists {file.name}, which is missing; get the model again.")
         header = read_header(file)
-        for name, shape in modern_keys(header.shapes).items():
-            if name in found:
-                raise ModelError(f"{shown(file)} gives {name!r} a second time; get it again.")
-            found[name] = shape
-        if len(modern_keys(header.shapes)) < len(header.shapes):
-            raise ModelError(
-                f"{shown(file)} has weights under an old and a new name; get it again."
-            )
+        if twice := sorted(shapes.keys() & header.shapes.keys()):
+            raise ModelError(f"{shown(file)} gives {twice[0]!r} a second time; get it again.")
         if odd := [name for name, dtype in header.dtypes.items() if dtype not in _FLOATS]:
             raise ModelError(
                 f"{shown(file)} holds {header.dtypes[odd[0]]} in {odd[0]!r}; weights are "
                 f"{', '.join(sorted(_FLOATS))}."
             )
-    wanted = {name: tuple(weight.shape) for name, weight in unet.state_dict().items()}
-    troubles = {
-        "missing": wanted.keys() - found.keys(),
-        "unexpected": found.keys() - wanted.keys(),
-        "misshapen": {k for k in wanted.keys() & found.keys() if wanted[k] != found[k]},
-    }
-    if any(troubles.values()):
-        listed = "; ".join(
-            f"{len(names)} {trouble} ({_few(names)})"
-            for trouble, names in troubles.items()
-            if names
-        )
-        raise ModelError(f"{source} does not fit its config: {listed}; get both from one source.")
+        shapes |= header.shapes
+    return shapes
 
 
 def _checked_sha256(file: Path) -> str:

@@ -1,0 +1,26 @@
+"""What every format is brought to before it is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ddim_interp.schedule import SchedulerConfig
+from ddim_interp.unet import UNetConfig
+
+__all__ = ["Foreign"]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A model out of its own format.
+
+    Args:
+        unet_config: What the network is built of.
+        scheduler_config: The levels it was trained on.
+        weights: By the names `UNet2DModel` has for them, or had in 2022.
+    """
+
+    unet_config: UNetConfig
+    scheduler_config: SchedulerConfig
+    weights: Mapping[str, Tensor]
