@@ -1,8 +1,8 @@
 """DDIMScheduler and DDIMInverseScheduler, for code written against diffusers.
 
-A face only: the names, call order and habits of diffusers, over `schedule`, `grid` and `solver`. The
-habits include its step, which goes from t to t − T // S whatever the spacing. That misses the grid
-for uneven spacings; the toolkit's own verbs use `make_grid`, which does not.
+A face only: the names, call order and habits of diffusers, over `schedule`, `grid` and `solver`.
+The habits include its step, which goes from t to t − T // S whatever the spacing. That misses the
+grid for uneven spacings; the toolkit's own verbs use `make_grid`, which does not.
 """
 
 import json
@@ -47,7 +47,8 @@ class _Scheduler:
         known = {field.name for field in fields(SchedulerConfig)}
         for name in options.keys() - known:
             raise ArgumentError(
-                f"{type(self).__name__} has no option {name!r}; it knows {', '.join(sorted(known))}."
+                f"{type(self).__name__} has no option {name!r}; "
+                f"it knows {', '.join(sorted(known))}."
             )
         self.config = SchedulerConfig.from_mapping(options, type(self).__name__)
         self.schedule = NoiseSchedule.from_config(self.config)
@@ -57,7 +58,7 @@ class _Scheduler:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | SchedulerConfig, **overrides: Any) -> Any:
-        """Build from another scheduler's config; keys that do not concern the noise axis are left."""
+        """Build from another scheduler's config; keys of its own kind are left."""
         if not isinstance(config, SchedulerConfig):
             config = SchedulerConfig.from_mapping(config)
         return cls(**replace(config, **overrides).to_dict())
@@ -243,8 +244,8 @@ class DDIMInverseScheduler(_Scheduler):
         spacing = self.config.timestep_spacing
         if spacing == "linspace":
             raise ArgumentError(
-                "timestep_spacing='linspace' is not defined for DDIMInverseScheduler; use 'leading' "
-                "or 'trailing', or pipe.invert, which takes any spacing."
+                "timestep_spacing='linspace' is not defined for DDIMInverseScheduler; use "
+                "'leading' or 'trailing', or pipe.invert, which takes any spacing."
             )
         offset = self.config.steps_offset if spacing == "leading" else 0
         chosen = timesteps(self.schedule, num_inference_steps, spacing, offset)
@@ -252,7 +253,7 @@ class DDIMInverseScheduler(_Scheduler):
         self.timesteps = torch.tensor([int(t) for t in reversed(chosen)], device=device)
 
     def step(self, model_output: Tensor, timestep: Timestep, sample: Tensor) -> DDIMSchedulerOutput:
-        """Carry `sample` from `timestep − T // S` to `timestep`, the model's output taken as given."""
+        """Carry `sample` from `timestep − T // S` up to `timestep`."""
         s, t = self._level(int(timestep) - self._stride()), self._level(int(timestep))
         x_0, eps = split_output(model_output, sample, s, self.config.prediction_type)
         if self.config.clip_sample:
