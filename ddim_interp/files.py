@@ -255,12 +255,12 @@ def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
 
 
 def open_part(part: Path) -> BinaryIO:
-    """Open the temporary file of an `atomic_file`, empty, to read, write and seek.
+    """Open the temporary file of an `atomic_file`, empty, to read, write and seek; unbuffered.
 
     Raises:
         StorageError: The disk is full, or fails; from any method of the file.
     """
-    return cast(BinaryIO, io.BufferedRandom(_Descriptor(part)))
+    return cast(BinaryIO, _Descriptor(part))
 
 
 def sweep_orphans(folder: StrPath) -> int:
@@ -313,8 +313,12 @@ class _Descriptor(io.RawIOBase):
         return len(data)
 
     def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
         with _storing(self._part):
-            return os.write(self._descriptor, data)
+            written = 0
+            while written < len(view):  # the system may take less than it was given
+                written += os.write(self._descriptor, view[written:])
+        return written
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         with _storing(self._part):

@@ -1,0 +1,62 @@
+"""What a picture, a film or a folder says about its making, read back."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from ddim_interp.errors import DdimInterpError, ImageError
+from ddim_interp.files import StrPath, open_input, shown
+from ddim_interp.recipe import MAX_RECIPE_BYTES, from_xmp, unpack
+from ddim_interp.sinks.folder import RECIPE
+
+__all__ = ["read_recipe"]
+
+
+def read_recipe(path: StrPath) -> dict[str, Any]:
+    """The recipe inside a file or folder that a sink wrote.
+
+    The kind of file is told by its content, not by its name. Everything in it is taken for a
+    stranger's: see `recipe.unpack`.
+
+    Raises:
+        ImageError: It carries no recipe, or is not a kind of file that can.
+        InputMissingError: There is no such file.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from ddim_interp.sinks import write_picture
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_picture(f"{folder}/a.png", np.zeros((1, 1, 3), np.uint8), recipe={"seed": 7})
+        ...     read_recipe(f"{folder}/a.png")
+        {'seed': 7}
+    """
+    is_folder = Path(path).is_dir()
+    with open_input(Path(path, RECIPE) if is_folder else path) as file:
+        try:
+            text = file.read(MAX_RECIPE_BYTES + 1) if is_folder else _find(file)
+        except DdimInterpError:
+            raise
+        except Exception as error:  # of Pillow or FFmpeg, on bytes that anybody may have made
+            raise ImageError(
+                f"{shown(path)} cannot be read ({type(error).__name__}); it may be cut short."
+            ) from error
+    if text is None:
+        raise ImageError(f"{shown(path)} carries no recipe; only files written by us do.")
+    return unpack(text)
+
+
+def _find(file: BinaryIO) -> str | bytes | None:
+    """The packed recipe in an open file."""
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3":
+        from ddim_interp.sinks.video import tags  # heavy: FFmpeg, not needed for pictures
+
+        return tags(file).get("ddim_interp")
+    with Image.open(file, formats=("PNG", "GIF", "WEBP")) as image:
+        found = image.info
+    if "xmp" in found and image.format == "WEBP":
+        return from_xmp(found["xmp"].decode("utf-8", "replace"))
+    text = found.get("ddim_interp", found.get("comment"))
+    return text if isinstance(text, str | bytes) else None
