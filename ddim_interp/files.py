@@ -222,7 +222,12 @@ def atomic_folder(
     with _creating(path):
         with suppress(FileExistsError):
             os.mkdir(partial)
-        descriptor = os.open(partial, os.O_RDONLY)
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except OSError:
+            with suppress(OSError):
+                os.rmdir(partial)
+            raise
     try:
         if not _lock(descriptor):
             raise BusyError(f"{shown(partial)} is being filled by another run; wait for it to end.")
@@ -390,10 +395,12 @@ def _replace_folder(partial: Path, path: Path, members: re.Pattern[str]) -> None
         if old:
             os.rename(old, path)
         raise
-    _sync(path.parent)
-    if old:
-        _empty(old, members)
-        os.rmdir(old)
+    try:
+        _sync(path.parent)
+    finally:
+        if old:
+            _empty(old, members)
+            os.rmdir(old)
 
 
 def _empty(folder: Path, members: re.Pattern[str]) -> None:

@@ -1,0 +1,344 @@
+"""A file stands under its name whole, or not at all, whatever call of the system fails."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddim_interp import files
+from ddim_interp.errors import (
+    BusyError,
+    ImageError,
+    InputMissingError,
+    OutputError,
+    StorageError,
+)
+from ddim_interp.files import (
+    atomic_file,
+    atomic_folder,
+    check_output,
+    open_input,
+    open_part,
+    sha256_file,
+    shown,
+    sweep_orphans,
+    write_bytes,
+)
+
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+FRAMES = re.compile(r"frame_\d\.png")
+
+
+class FaultyOS:
+    """`os`, of which the call number `fail_at` (those that change something) fails."""
+
+    calls_that_fail = frozenset("open write fsync replace rename unlink mkdir rmdir close".split())
+
+    def __init__(self, fail_at: int, number: int) -> None:
+        self.calls = 0
+        self.fail_at = fail_at
+        self.number = number
+        self.failed = ""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        if name not in self.calls_that_fail:
+            return function
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls != self.fail_at:
+                return function(*args, **kwargs)
+            self.failed = name
+            if name == "close":  # a close that fails has closed all the same
+                function(*args)
+            raise OSError(self.number, os.strerror(self.number))
+
+        return call
+
+
+def write_film(path: Path, overwrite: bool) -> None:
+    with atomic_file(path, overwrite=overwrite) as part, open_part(part) as file:
+        file.write(b"new ")
+        file.write(b"film")
+
+
+def write_frames(path: Path, overwrite: bool) -> None:
+    with atomic_folder(path, overwrite=overwrite, members=FRAMES) as partial:
+        for i in range(2):
+            write_bytes(partial / f"frame_{i}.png", b"new frame")
+
+
+def content(path: Path) -> Any:
+    if path.is_dir():
+        return {p.name: p.read_bytes() for p in path.iterdir() if not PART.fullmatch(p.name)}
+    return path.read_bytes() if path.exists() else None
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINTR])
+@pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
+@pytest.mark.parametrize("write", [write_film, write_frames])
+def test_any_call_of_the_system_may_fail(
+    write: Callable[[Path, bool], None],
+    old: bool,
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for k in count(1):
+        path = tmp_path / str(k) / "out"
+        path.parent.mkdir()
+        if old:
+            if write is write_film:
+                write_bytes(path, b"old film")
+            else:
+                path.mkdir()
+                write_bytes(path / "frame_0.png", b"old frame")
+        before = content(path)
+        faulty = FaultyOS(k, number)
+        monkeypatch.setattr(files, "os", faulty)
+        error: Exception | None = None
+        try:
+            write(path, old)
+        except (OutputError, StorageError) as caught:
+            error = caught
+        monkeypatch.undo()
+        whole = [b"new film", {"frame_0.png": b"new frame", "frame_1.png": b"new frame"}]
+        if error is None:
+            assert content(path) in whole
+        else:
+            assert "\n" not in str(error)
+            # A folder is replaced in two renames; between them, the old one stands aside.
+            aside = [content(p) for p in path.parent.iterdir() if PART.fullmatch(p.name)]
+            assert content(path) in [before, *whole] or before in aside
+        left = {p.name for p in path.parent.iterdir()} - {"out"}
+        if faulty.failed not in ("unlink", "rmdir"):
+            assert not left
+        assert all(PART.fullmatch(name) or name == "out.partial" for name in left)
+        if faulty.calls < k:
+            assert error is None
+            break
+    assert k > 10  # there were calls to fail
+
+
+def test_a_film_is_there_only_after_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "film.gif"
+    with atomic_file(path) as part:
+        assert part.parent == path.parent and PART.fullmatch(part.name)
+        with open_part(part) as file:
+            file.write(b"GIF")
+            assert file.tell() == 3
+            file.seek(0)
+            assert file.read() == b"GIF"
+        assert not path.exists()
+    assert path.read_bytes() == b"GIF"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_bytes(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, BrokenPipeError, SystemExit])
+def test_an_exception_leaves_nothing_and_passes(error: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(error), atomic_file(tmp_path / "film") as part:
+        part.write_bytes(b"half")
+        raise error
+    with pytest.raises(error), atomic_folder(tmp_path / "frames") as partial:
+        write_bytes(partial / "frame_0.png", b"half")
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_with_the_room_there_is(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"no space left.*\([\d,]+ bytes free\); make room"),
+        atomic_file(tmp_path / "film"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_killed_run_leaves_an_orphan_that_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom ddim_interp.files import *\n"
+        f"with atomic_file({os.fspath(tmp_path / 'film')!r}) as part:\n"
+        "    part.write_bytes(b'half'); print('ready', flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    assert sweep_orphans(tmp_path) == 0  # it lives
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    (tmp_path / ".vimrc.part").touch()
+    (tmp_path / "film.part").touch()
+    assert [PART.fullmatch(p.name) is not None for p in sorted(tmp_path.iterdir())].count(True) == 1
+    assert sweep_orphans(tmp_path) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {".vimrc.part", "film.part"}
+
+
+def test_overwriting_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    write_bytes(path, b"old")
+    for refused in (lambda: check_output(path), lambda: write_bytes(path, b"new")):
+        with pytest.raises(OutputError, match="exists; choose another name, or overwrite it"):
+            refused()
+    assert path.read_bytes() == b"old"
+    check_output(path, overwrite=True)
+    write_bytes(path, b"new", overwrite=True)
+    assert path.read_bytes() == b"new"
+
+
+def test_who_comes_second_does_not_overwrite_who_came_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    with pytest.raises(OutputError, match="exists"), atomic_file(path):
+        path.write_bytes(b"theirs")
+    assert path.read_bytes() == b"theirs"
+
+
+def test_overwriting_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "treasure").write_bytes(b"gold")
+    (tmp_path / "film").symlink_to(tmp_path / "treasure")
+    write_bytes(tmp_path / "film", b"new", overwrite=True)
+    assert (tmp_path / "treasure").read_bytes() == b"gold"
+    assert (tmp_path / "film").read_bytes() == b"new"
+
+
+def test_outputs_that_cannot_be_are_found_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    cases = {
+        tmp_path / "nowhere" / "film": "no folder .*nowhere; create it first",
+        tmp_path / "file" / "film": "not a directory",
+        tmp_path: "is a folder",
+        tmp_path / "pipe": "is a pipe or a device",
+        Path("/dev/null"): "is a pipe or a device",
+        tmp_path / ("x" * 300): "file name too long",
+        tmp_path / "a\0b": r"a\\x00b names no file",
+        Path(): "names no file",
+        tmp_path / "..": "names no file",
+    }
+    for path, why in cases.items():
+        for refused in (check_output, lambda path, **how: write_bytes(path, b"", **how)):
+            with pytest.raises(OutputError, match=why):
+                refused(path, overwrite=True)
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        check_output(tmp_path / "file", members=FRAMES)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_folder_that_may_not_be_written_is_found_before_any_work(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "os", FaultyOS(1, number))
+    with pytest.raises(OutputError, match="choose a folder you may write to"):
+        check_output(tmp_path / "film")
+
+
+def test_checking_an_output_leaves_nothing(tmp_path: Path) -> None:
+    check_output(tmp_path / "film")
+    check_output(tmp_path / "frames", members=FRAMES)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["ü" * 127, "x" * 255, "a\nb\x1b[31m", "-o", "%d", "con:cat"])
+def test_any_name_the_system_takes_can_be_written(name: str, tmp_path: Path) -> None:
+    check_output(tmp_path / name)
+    write_bytes(tmp_path / name, b"whole")
+    assert (tmp_path / name).read_bytes() == b"whole"
+    assert shown(name).isprintable()
+
+
+def test_a_folder_is_there_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    path.mkdir()  # an empty one is no obstacle
+    with atomic_folder(path, members=FRAMES) as partial:
+        write_bytes(partial / "frame_0.png", b"a")
+        assert not list(path.iterdir())
+    assert content(path) == {"frame_0.png": b"a"}
+    with (
+        pytest.raises(OutputError, match="exists"),
+        atomic_folder(path, members=FRAMES),
+    ):
+        pass
+    with atomic_folder(path, members=FRAMES, overwrite=True) as partial:
+        write_bytes(partial / "frame_1.png", b"b")
+    assert content(path) == {"frame_1.png": b"b"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_of_somebody_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "Pictures"
+    path.mkdir()
+    (path / "wedding.jpg").write_bytes(b"dear")
+    with (
+        pytest.raises(OutputError, match=r"other files, such as wedding\.jpg"),
+        atomic_folder(path, members=FRAMES, overwrite=True),
+    ):
+        pass
+    assert content(path) == {"wedding.jpg": b"dear"}
+
+
+def test_an_unfinished_folder_is_gone_on_with_only_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+
+    def run(fail: bool, resume: bool) -> set[str]:
+        with atomic_folder(path, members=FRAMES, resume=resume, overwrite=True) as partial:
+            found = {p.name for p in partial.iterdir()}
+            write_bytes(partial / f"frame_{len(found)}.png", b"")
+            if fail:
+                raise KeyboardInterrupt
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fail=True, resume=True)
+    (tmp_path / "frames.partial" / ".frame_1.png.0123456789ab.part").touch()  # of a killed run
+    assert run(fail=False, resume=True) == {"frame_0.png"}
+    assert content(path).keys() == {"frame_0.png", "frame_1.png"}
+    with pytest.raises(KeyboardInterrupt):
+        run(fail=True, resume=True)
+    assert run(fail=False, resume=False) == set()
+    assert content(path).keys() == {"frame_0.png"}
+
+
+def test_two_runs_cannot_fill_one_folder(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "frames") as partial:
+        write_bytes(partial / "frame_0.png", b"first")
+        with (
+            pytest.raises(BusyError, match="being filled by another run"),
+            atomic_folder(tmp_path / "frames"),
+        ):
+            pass
+        assert (partial / "frame_0.png").read_bytes() == b"first"
+
+
+def test_inputs_that_are_no_files_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, kind, why in [
+        (tmp_path / "pipe", ImageError, "is a pipe or a device"),
+        (Path("/dev/zero"), ImageError, "is a pipe or a device"),
+        (tmp_path, ImageError, "is a folder"),
+        (tmp_path / "loop", ImageError, "symbolic links"),
+        (tmp_path / "none", InputMissingError, "is not there"),
+        (tmp_path / "pipe" / "none", InputMissingError, "is not there"),
+        ("a\0b", ImageError, r"a\\x00b cannot be opened"),
+    ]:
+        with pytest.raises(kind, match=why):
+            open_input(path)
+
+
+def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "abc").startswith("ba7816bf8f01cfea")
+    with pytest.raises(InputMissingError, match="is a folder"):
+        sha256_file(tmp_path)
