@@ -47,6 +47,7 @@ __all__ = [
     "read_configs",
     "weight_names",
     "write_checkpoint",
+    "write_network",
 ]
 
 MAX_PARAMETERS = 2_000_000_000
@@ -379,9 +380,20 @@ def write_checkpoint(
         "unet": ["diffusers", "UNet2DModel"],
     }
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    _write_json(folder / "unet" / "config.json", unet.config.to_dict())
     _write_json(folder / "model_index.json", index)
-    write_tensors(weights, unet.state_dict(), {"format": "pt"})
+    write_network(folder / "unet", unet)
+
+
+def write_network(folder: StrPath, unet: UNet2DModel, *, overwrite: bool = False) -> None:
+    """Write a bare network, `config.json` and weights, into a folder that exists.
+
+    Raises:
+        OutputError: The folder holds weights already, or cannot be written to.
+        StorageError: The disk is full, or fails.
+    """
+    weights = Path(folder) / f"{_WEIGHTS}.safetensors"
+    _write_json(Path(folder) / "config.json", unet.config.to_dict())
+    write_tensors(weights, unet.state_dict(), {"format": "pt"}, overwrite=overwrite)
 
 
 def _few(names: Collection[str]) -> str:

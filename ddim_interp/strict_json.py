@@ -1,12 +1,12 @@
-"""JSON from strangers: small, one object, every key once, every number finite.
+"""JSON from strangers: small, one object, every key once, no NaN.
 
 Python's parser takes the last of two equal keys, reads NaN, and sinks into any depth. A config that
-does such things is damaged or means harm, and is refused before anybody looks at a value.
+does such things is damaged or means harm, and is refused before anybody looks at a value. Infinity
+is read: diffusers writes it.
 """
 
 import json
-import math
-from typing import Any, NoReturn
+from typing import Any
 
 from ddim_interp.errors import DdimInterpError, ModelError
 from ddim_interp.files import StrPath, open_input, shown
@@ -45,8 +45,7 @@ def parse_object(
         error: What to raise.
 
     Raises:
-        error: It is not JSON, not an object, nested too deep, names a key twice or holds a number
-            that is not finite.
+        error: It is not JSON, not an object, nested too deep, names a key twice or holds NaN.
 
     Example:
         >>> parse_object(b'{"in_channels": 3}', "config.json")
@@ -56,12 +55,7 @@ def parse_object(
         ddim_interp.errors.ModelError: config.json gives 'in_channels' twice; get it again ...
     """
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_once,
-            parse_float=_finite,
-            parse_constant=_refuse_constant,
-        )
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant)
     except _BadValue as bad:
         raise error(f"{name} {bad}; get it again from its source.") from None
     except RecursionError:
@@ -85,12 +79,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise _BadValue(f"holds the number {text:.40}, which is infinite")
-    return number
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise _BadValue(f"holds {text}, which is no JSON number")
+def _constant(text: str) -> float:
+    if text == "NaN":
+        raise _BadValue("holds NaN, which is no number")
+    return float(text)
