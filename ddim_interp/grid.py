@@ -46,7 +46,7 @@ def make_grid(
 
     Raises:
         ScheduleError: `steps` is out of range, or the spacing would start where noise is not yet
-            noise (leading, T/2 < S < 0.9 T).
+            noise (leading, T/2 < S < 0.9 T), or where it ends (leading, linspace, quad, S = 1).
         ArgumentError: No spacing has that name.
 
     Example:
@@ -67,7 +67,13 @@ def make_grid(
             f"not yet noise (ᾱ = {levels[0].alpha_bar:.2g}); use trailing or log-snr spacing, "
             f"or at most {schedule.num_train_timesteps // 2} steps."
         )
-    return (*(level for level in levels if level.alpha_bar < end.alpha_bar), end)
+    grid = (*(level for level in levels if level.alpha_bar < end.alpha_bar), end)
+    if len(grid) == 1:
+        raise ScheduleError(
+            f"steps={steps} with {spacing} spacing starts at timestep {first:g}, where sampling "
+            "would end; use trailing or log-snr spacing, or more steps."
+        )
+    return grid
 
 
 def timesteps(
@@ -76,7 +82,7 @@ def timesteps(
     """Where a spacing puts its `steps` evaluations, noisy to clean, without the end level.
 
     Raises:
-        ScheduleError: `steps` is out of range.
+        ScheduleError: `steps` is out of range, or the offset leads beyond the table.
         ArgumentError: No spacing has that name.
 
     Example:
@@ -93,7 +99,13 @@ def timesteps(
             f"steps={steps} cannot be laid on the {total} levels the network was trained on; "
             f"use 1 to {total}."
         )
-    return [t + steps_offset for t in SPACINGS[spacing](schedule, steps)]
+    chosen = [t + steps_offset for t in SPACINGS[spacing](schedule, steps)]
+    if chosen[0] >= total:
+        raise ScheduleError(
+            f"steps={steps} with steps_offset={steps_offset} starts at timestep {chosen[0]:g}, off "
+            f"the {total} levels the network was trained on; use fewer steps, or steps_offset=0."
+        )
+    return chosen
 
 
 def _leading(schedule: NoiseSchedule, steps: int) -> list[float]:
@@ -105,13 +117,16 @@ def _linspace(schedule: NoiseSchedule, steps: int) -> list[float]:
     top = schedule.num_train_timesteps - 1
     if steps == 1:
         return [0.0]  # numpy.linspace(0, top, 1), which is what diffusers asks for
-    # round() is to even, as numpy's
-    return [float(round(i * top / (steps - 1))) for i in reversed(range(steps))]
+    # numpy multiplies by the stride, and where that rounds matters at halves; round() is to even
+    return [float(round(i * (top / (steps - 1)))) for i in reversed(range(steps))]
 
 
 def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:
     total = schedule.num_train_timesteps
-    return [float(round(total - i * (total / steps)) - 1) for i in range(steps)]
+    # numpy.arange takes its stride from the first two entries. Without its own end it may overshoot
+    # to an entry of −1, which diffusers visits; here there are never more than `steps`.
+    stride = total - (total - total / steps)
+    return [float(round(total - i * stride) - 1) for i in range(steps)]
 
 
 def _quad(schedule: NoiseSchedule, steps: int) -> list[float]:

@@ -10,6 +10,8 @@ A `Level` is one entry of that table, or a point between two entries.
 """
 
 import math
+import reprlib
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -108,8 +110,8 @@ class SchedulerConfig:
 
     def _check(self, source: str) -> None:
         def refuse(key: str, wanted: str) -> None:
-            value = getattr(self, key)
-            raise ModelError(f"{source} says {key}={value!r}; it must be {wanted}.")
+            value = reprlib.repr(getattr(self, key))
+            raise ModelError(f"{source} says {key}={value}; it must be {wanted}.")
 
         for key in ("num_train_timesteps", "steps_offset"):
             if type(getattr(self, key)) is not int:
@@ -133,10 +135,10 @@ class SchedulerConfig:
             "sample_max_value",
         ):
             value = getattr(self, key)
-            if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
                 refuse(key, "a finite number above 0")
-        if not 1 <= self.num_train_timesteps <= 100_000:
-            refuse("num_train_timesteps", "between 1 and 100000")
+        if not 2 <= self.num_train_timesteps <= 100_000:
+            refuse("num_train_timesteps", "between 2 and 100000")
         if not 0 <= self.steps_offset < self.num_train_timesteps:
             refuse("steps_offset", "between 0 and num_train_timesteps − 1")
         if not self.beta_start <= self.beta_end < 1:
@@ -153,9 +155,13 @@ class SchedulerConfig:
                 f"{source} gives trained_betas that are no list of numbers in (0, 1]; "
                 "each is the share of variance one training step replaces by noise."
             )
+        if betas is not None and len(betas) != self.num_train_timesteps:
+            refuse("num_train_timesteps", f"the number of trained_betas, which is {len(betas)}")
 
 
 def _plain(value: Any) -> Any:
+    """Arrays and lists as tuples, NumPy's numbers as Python's."""
+    value = value.tolist() if hasattr(value, "tolist") else value
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -193,8 +199,8 @@ class NoiseSchedule:
         if config.rescale_betas_zero_snr:
             betas = _rescale_to_zero_snr(betas)
         alphas_cumprod = tuple(torch.cumprod(1 - betas, dim=0).tolist())
-        # Equal entries would leave levels that no one can tell apart.
-        if any(later >= sooner for sooner, later in pairwise(alphas_cumprod)):
+        # Equal entries would leave levels that no one can tell apart; NaN compares as false.
+        if not all(later < sooner for sooner, later in pairwise((1.0, *alphas_cumprod))):
             raise ModelError(
                 "The scheduler's betas leave neighbouring timesteps equally noisy; "
                 "check beta_start, beta_end and num_train_timesteps."
@@ -259,7 +265,7 @@ class NoiseSchedule:
             )
         wanted = math.log(ratio)
         logs = self._log_ratios
-        below = min(max(bisect_right(logs, wanted) - 1, 0), int(highest.timestep) - 1)
+        below = max(min(bisect_right(logs, wanted), int(highest.timestep)) - 1, 0)
         fraction = (wanted - logs[below]) / (logs[below + 1] - logs[below])
         timestep = min(max(below + fraction, 0.0), highest.timestep)
         return Level(timestep, _alpha_bar(wanted))

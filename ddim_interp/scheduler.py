@@ -8,9 +8,9 @@ grid for uneven spacings; the toolkit's own verbs use `make_grid`, which does no
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import torch
 from torch import Generator, Tensor
@@ -61,7 +61,7 @@ class _Scheduler:
         """Build from another scheduler's config; keys of its own kind are left."""
         if not isinstance(config, SchedulerConfig):
             config = SchedulerConfig.from_mapping(config)
-        return cls(**replace(config, **overrides).to_dict())
+        return cls(**(config.to_dict() | overrides))
 
     def __len__(self) -> int:
         return self.config.num_train_timesteps
@@ -76,8 +76,13 @@ class _Scheduler:
         return len(self) // self.num_inference_steps
 
     def _level(self, timestep: int) -> Level:
-        """The table's entry, or the end beyond it."""
-        return self.schedule.level(timestep) if timestep >= 0 else self.schedule.clean
+        """The table's entry, or the end beyond it.
+
+        ᾱ stays a float32 scalar, so that 1 − ᾱ and the rest of a step's factors round as they do in
+        diffusers. Where η = 1 takes nearly all of the noise away, that decides the fourth digit.
+        """
+        level = self.schedule.level(timestep) if timestep >= 0 else self.schedule.clean
+        return Level(level.timestep, cast(float, torch.tensor(level.alpha_bar)))
 
     def _bound(self) -> Bound | None:
         config = self.config
@@ -98,6 +103,10 @@ class DDIMScheduler(_Scheduler):
         >>> scheduler.timesteps
         tensor([999, 749, 499, 249])
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.timesteps = self.timesteps.flip(0)
 
     @property
     def final_alpha_cumprod(self) -> Tensor:
@@ -189,17 +198,18 @@ class DDIMScheduler(_Scheduler):
         return prev_sample, x_0
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Noise each picture to its own timestep: √ᾱ_t x_0 + √(1−ᾱ_t) ε."""
+        """Noise each picture to its own timestep, or all to one: √ᾱ_t x_0 + √(1−ᾱ_t) ε."""
+        levels = [self._level(int(t)) for t in timesteps.expand(len(original_samples))]
         return torch.stack(
             [
-                add_noise(x_0, eps, self._level(int(t)))
-                for x_0, eps, t in zip(original_samples, noise, timesteps, strict=True)
+                add_noise(x_0, eps, level)
+                for x_0, eps, level in zip(original_samples, noise, levels, strict=True)
             ]
         )
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What a v-prediction network is trained to return: √ᾱ_t ε − √(1−ᾱ_t) x_0."""
-        levels = [self._level(int(t)) for t in timesteps]
+        levels = [self._level(int(t)) for t in timesteps.expand(len(sample))]
         return torch.stack(
             [
                 level.signal * eps - level.noise * x_0

@@ -96,9 +96,9 @@ class DDIM:
                 eps = predict_eps(x_t, x_0, t)
         if self.eta == 0:
             return add_noise(x_0, eps, s)
-        variance = self.eta**2 * ddpm_variance(t, s)
-        direction = max(1 - s.alpha_bar - variance, 0.0) ** 0.5
-        x_s: Latents = s.signal * x_0 + direction * eps + variance**0.5 * self.noise(x_t)
+        sigma = self.eta * ddpm_variance(t, s) ** 0.5
+        direction = max(1 - s.alpha_bar - sigma**2, 0.0) ** 0.5  # rounding may leave less than 0
+        x_s: Latents = s.signal * x_0 + direction * eps + sigma * self.noise(x_t)
         return x_s
 
     def inverse(self, denoiser: Denoiser, state: State, t: Level) -> State:
