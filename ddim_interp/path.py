@@ -1,0 +1,145 @@
+"""How does one travel through several keyframes?
+
+A path is a curve u ↦ latent, u ∈ [0, 1]. It computes the latents it is asked for and no others, so
+a film of any length takes the memory of one batch.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ddim_interp.errors import PathError
+from ddim_interp.geometry import Geometry, walk
+from ddim_interp.interpolate import Blend, slerp
+from ddim_interp.shapes import Latents
+from ddim_interp.span import Span, combine, compass
+
+__all__ = ["KeyframePath"]
+
+
+@dataclass(frozen=True, eq=False)
+class KeyframePath:
+    """A curve through K keyframes: `path(u)` is the latent at each u in [0, 1].
+
+    From keyframe to keyframe it follows the blend, at constant speed. At a keyframe it gives that
+    keyframe, bit for bit. An open path goes on beyond its ends if asked for u outside [0, 1]; a
+    closed one goes round.
+
+    Args:
+        keyframes: Latents to pass through, (K, C, H, W), K ≥ 2.
+        blend: What lies between two keyframes.
+        closed: Whether the path returns from the last keyframe to the first; then u = 1 is u = 0.
+        times: When to be at each keyframe, rising, in any unit; a closed path needs one more, the
+            time of its return. Evenly spread when not given.
+
+    Raises:
+        PathError: Fewer than two keyframes; keyframes that are not finite; times that do not rise,
+            or are too few or too many.
+
+    Example:
+        >>> path = KeyframePath(torch.tensor([0.0, 2.0, 4.0]).view(3, 1, 1, 1))
+        >>> path(torch.tensor([0.0, 0.25, 1.0])).flatten()
+        tensor([0., 1., 4.])
+        >>> path.knots
+        tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
+    """
+
+    keyframes: Latents
+    blend: Blend = slerp
+    closed: bool = False
+    times: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no path can join."""
+        count = len(self.keyframes)
+        if count < 2:
+            raise PathError(
+                f"A path needs at least 2 keyframes, got {count}; add a picture, or a seed."
+            )
+        finite = torch.isfinite(self.keyframes).flatten(1).all(1)
+        if not bool(finite.all()):
+            raise PathError(
+                f"Keyframe {int((~finite).nonzero()[0])} holds NaN or infinity, through which no "
+                "path leads; invert that picture again."
+            )
+        if self.times is None:
+            return
+        if len(self.times) != count + self.closed:
+            raise PathError(
+                f"{len(self.times)} times cannot belong to {count} keyframes; give "
+                f"{count + self.closed}"
+                + (", the last for the return to the first." if self.closed else ".")
+            )
+        times = torch.tensor(self.times, dtype=torch.float64)
+        if not bool(torch.isfinite(times).all() and (times.diff() > 0).all()):
+            raise PathError(
+                f"The times {', '.join(f'{time:g}' for time in self.times)} do not rise from one "
+                "keyframe to the next; sort the keyframes by time and give each its own."
+            )
+
+    @cached_property
+    def knots(self) -> Tensor:
+        """The u of each keyframe, (K,), float64; on a closed path also that of the return, 1."""
+        if self.times is None:
+            return torch.linspace(0, 1, len(self.keyframes) + self.closed, dtype=torch.float64)
+        times = torch.tensor(self.times, dtype=torch.float64)
+        return (times - times[0]) / (times[-1] - times[0])
+
+    def __call__(self, u: Tensor) -> Latents:
+        """The latents at u, (F,), as (F, C, H, W), in the dtype of the keyframes."""
+        return self.carry(self.keyframes, u)
+
+    def carry(self, members: Tensor, u: Tensor) -> Tensor:
+        """Send other tensors along: what the keyframes' weights at u make of `members`.
+
+        A solver that remembers more of a keyframe than its latent needs all of it moved alike.
+
+        Args:
+            members: One for each keyframe, (K, C, H, W).
+            u: Where on the path, (F,).
+
+        Returns: (F, C, H, W), in the dtype of `members`.
+        """
+        if self.closed:
+            u = u % 1
+        leg, fraction = self._locate(u)
+        weights = walk(
+            self._geometry, self._points[leg], self._points[self._next(leg)], fraction[:, None]
+        )
+        gain, shift = self.blend.restore(self._span, weights, lambda s: self._mix(s, leg, fraction))
+        frames = combine((*members, compass(members)), weights, gain, shift)
+        hits = u.to(self.knots)[:, None] == self.knots.to(u.dtype).to(self.knots)
+        hit = hits.any(1).to(members.device)[:, None, None, None]
+        exact = (hits.byte().argmax(1) % len(members)).to(members.device)
+        return torch.where(hit, members[exact], frames)
+
+    @cached_property
+    def _span(self) -> Span:
+        return Span.of(torch.cat([self.keyframes, compass(self.keyframes)[None]]))
+
+    @cached_property
+    def _points(self) -> Tensor:
+        """The keyframes as points of the geometry, (K, K + 1)."""
+        units = torch.eye(len(self.keyframes) + 1, dtype=torch.float64)
+        return self._geometry.place(units[:-1])
+
+    @cached_property
+    def _geometry(self) -> Geometry:
+        return self.blend.geometry(self._span)
+
+    def _next(self, leg: Tensor) -> Tensor:
+        """The keyframe a leg leads to; it starts at the keyframe of its own number."""
+        return (leg + 1) % len(self.keyframes)
+
+    def _locate(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The leg each u lies on, and how far along; ends are extended."""
+        u = u.to(self.knots)
+        leg = torch.searchsorted(self.knots, u, right=True).sub(1).clamp(0, len(self.knots) - 2)
+        return leg, (u - self.knots[leg]) / (self.knots[leg + 1] - self.knots[leg])
+
+    def _mix(self, statistic: Tensor, leg: Tensor, fraction: Tensor) -> Tensor:
+        """Interpolate what is known of each keyframe, (K + 1,) or (K + 1, C); ends are held."""
+        f = fraction.clamp(0, 1).view(-1, *[1] * (statistic.ndim - 1))
+        return (1 - f) * statistic[leg] + f * statistic[self._next(leg)]
