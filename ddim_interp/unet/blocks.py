@@ -74,12 +74,9 @@ class DownBlock(_Block):
         super().__init__(plan, config)
         self.downsamplers = nn.ModuleList()
         if plan.resample:
-            by_resnet = plan.kind.sampler == "resnet" or (
-                plan.kind.attention and config.downsample_type == "resnet"
-            )
             self.downsamplers.append(
                 self._resampling_resnet(plan, config, halve)
-                if by_resnet
+                if plan.kind.sampler == "resnet"
                 else Downsample2D(plan.out_channels, config.downsample_padding)
             )
 
@@ -108,12 +105,9 @@ class UpBlock(_Block):
         super().__init__(plan, config)
         self.upsamplers = nn.ModuleList()
         if plan.resample:
-            by_resnet = plan.kind.sampler == "resnet" or (
-                plan.kind.attention and config.upsample_type == "resnet"
-            )
             self.upsamplers.append(
                 self._resampling_resnet(plan, config, double)
-                if by_resnet
+                if plan.kind.sampler == "resnet"
                 else Upsample2D(plan.out_channels)
             )
 

@@ -1,6 +1,6 @@
 """What does a UNet's config.json say, and can a network be built from it?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -11,6 +11,7 @@ from ddim_interp.unet.plan import (
     UP_KINDS,
     BlockPlan,
     Kind,
+    Sampler,
     few_groups,
     plan_down,
     plan_up,
@@ -43,6 +44,13 @@ def _block_types(kinds: Mapping[str, Kind]) -> Rule:
         lambda v: isinstance(v, str) and names.holds(v.removeprefix(_LEGACY_PREFIX)),
     )
     return several(known, _MOST_BLOCKS)
+
+
+def _kinds(kinds: Mapping[str, Kind], names: Iterable[str], sampler: Sampler) -> list[Kind]:
+    """Kinds by name; AttnDownBlock2D and AttnUpBlock2D, and no others, let the config choose."""
+    chosen = [kinds[name.removeprefix(_LEGACY_PREFIX)] for name in names]
+    open_to_choice = Kind(attention=True, sampler="conv")
+    return [open_to_choice._replace(sampler=sampler) if k == open_to_choice else k for k in chosen]
 
 
 _RULES = {
@@ -233,7 +241,7 @@ must be a whole number from 1 to 65536.
     @cached_property
     def down_plan(self) -> tuple[BlockPlan, ...]:
         """The blocks on the way down."""
-        kinds = [DOWN_KINDS[name.removeprefix(_LEGACY_PREFIX)] for name in self.down_block_types]
+        kinds = _kinds(DOWN_KINDS, self.down_block_types, self.downsample_type)
         return plan_down(
             kinds, self.block_out_channels, self.layers_per_block, self.norm_num_groups or 0
         )
@@ -241,7 +249,7 @@ must be a whole number from 1 to 65536.
     @cached_property
     def up_plan(self) -> tuple[BlockPlan, ...]:
         """The blocks on the way up."""
-        kinds = [UP_KINDS[name.removeprefix(_LEGACY_PREFIX)] for name in self.up_block_types]
+        kinds = _kinds(UP_KINDS, self.up_block_types, self.upsample_type)
         return plan_up(
             kinds, self.block_out_channels, self.layers_per_block, self.norm_num_groups or 0
         )

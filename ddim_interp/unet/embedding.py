@@ -5,6 +5,8 @@ Projections work in float32 whatever the network's dtype is: a timestep of 999.5
 """
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +54,9 @@ class Fourier(nn.Module):
 
         sin(2π w_i log t), cos(2π w_i log t),   w_i ~ N(0, 16²)
 
-    For networks whose "timestep" is a noise level σ > 0 spanning orders of magnitude.
+    For networks whose "timestep" is a noise level σ > 0 spanning orders of magnitude. Frequencies
+    stay as exact as they were in a network that is cast to half precision: angles reach hundreds of
+    turns, and there a rounded frequency would be another one.
 
     Args:
         frequencies: Number of frequencies; the vector is twice as long.
@@ -66,6 +70,13 @@ class Fourier(nn.Module):
         super().__init__()
         self.channels = 2 * frequencies
         self.weight = nn.Parameter(16 * torch.randn(frequencies), requires_grad=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = self.weight.detach()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.weight.dtype.itemsize < exact.dtype.itemsize:
+            self.weight.data = exact.to(self.weight.device)
+        return self
 
     def forward(self, t: Tensor) -> Tensor:
         """Spread noise levels, (N,) float32, to (N, channels)."""

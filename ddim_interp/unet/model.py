@@ -70,9 +70,7 @@ class UNet2DModel(nn.Module):
             (SkipDownBlock if plan.kind.sampler == "fir" else DownBlock)(plan, config)
             for plan in config.down_plan
         )
-        self.up_blocks = (
-            nn.ModuleList()
-        )  # before the middle: optimizers number weights in this order
+        self.up_blocks = nn.ModuleList()  # named before the middle, as optimizers number weights
         self.mid_block = None if config.mid_block_type is None else UNetMidBlock2D(config)
         self.up_blocks.extend(
             (SkipUpBlock if plan.kind.sampler == "fir" else UpBlock)(plan, config)

@@ -7,7 +7,7 @@ __all__ = ["GroupNorm"]
 
 
 class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` for every size: torch's refuses one picture of one pixel, as a batch norm must.
+    """`nn.GroupNorm` for every size: torch's refuses one picture of one pixel, like a batch norm.
 
     The statistics are those of a group of channels, so there is nothing to refuse: a prediction
     must not depend on how many pictures happen to be in the batch.

@@ -8,7 +8,17 @@ that stack with channel numbers instead of tensors gives every layer's width, wi
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-__all__ = ["DOWN_KINDS", "UP_KINDS", "BlockPlan", "Kind", "ResnetPlan", "plan_down", "plan_up"]
+__all__ = [
+    "DOWN_KINDS",
+    "UP_KINDS",
+    "BlockPlan",
+    "Kind",
+    "ResnetPlan",
+    "Sampler",
+    "few_groups",
+    "plan_down",
+    "plan_up",
+]
 
 Sampler = Literal["conv", "resnet", "fir"]
 

@@ -85,6 +85,7 @@ def shown(value: object) -> str:
         ("'3'", '[0, 0, 0, 0, 0, 0, ...]')
     """
     try:
-        return reprlib.repr(value)
+        text = reprlib.repr(value)
     except ValueError:  # Python does not write out integers of thousands of digits
         return f"a {type(value).__name__} too long to write here"
+    return text if len(text) <= 120 else f"{text[:117]}..."
