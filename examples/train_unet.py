@@ -1,0 +1,372 @@
+"""Train a UNet2DModel on your own pictures.
+
+    python examples/train_unet.py PICTURES -o MODEL
+
+PICTURES is a folder or a tar. Pictures in subfolders have the subfolder as their class, and a class
+counts by the square root of its size, so that a large one does not drown the rest. MODEL becomes a
+diffusers folder; `ddim-interp morph --model MODEL` takes it. Beside it, MODEL-training holds the
+log, sheets of samples and state.pt: after a kill, the same command goes on from there.
+
+The recipe. Pictures are drowned in noise, x_t = √ᾱ x_0 + √(1−ᾱ) ε, and the network learns to tell
+v = √ᾱ ε − √(1−ᾱ) x_0 (Salimans & Ho 2022, arXiv:2202.00512, appendix D) under the plain squared
+error. Noise levels are drawn by log σ̄ ~ N(mean, std²), σ̄ = √(1−ᾱ) / √ᾱ (Karras et al. 2022,
+arXiv:2206.00364, table 1): the mean decides where the effort goes. Shapes are decided where log σ̄
+is above 1, and error weights that favour clean levels (min-SNR) starve them. Betas are linear: they
+end in almost pure noise and every step can be undone, which is not so for capped cosine betas.
+AdamW with a cosine decay; a moving average of the weights is what is kept.
+"""
+
+import argparse
+import copy
+import math
+import sys
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
+from ddim_interp.denoiser import NetworkDenoiser
+from ddim_interp.files import atomic_file
+from ddim_interp.grid import make_grid
+from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
+from ddim_interp.trajectory import last, sample
+from ddim_interp.unet import UNet2DModel
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+BANDS = 4  # the log gives the loss by quarters of the timesteps: one figure would hide the shapes
+SCHEDULER = SchedulerConfig(
+    prediction_type="v_prediction",
+    clip_sample=False,
+    set_alpha_to_one=False,  # the cleanest level is t = 0, where inversion starts
+)
+
+
+# ── the pictures ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All pictures in memory, and how often each is to be drawn.
+
+    Args:
+        pixels: uint8, (N, 3, S, S), with S a little more than the network's size.
+        weights: Relative frequencies, (N,).
+    """
+
+    pixels: Tensor
+    weights: Tensor
+
+    @classmethod
+    def load(cls, source: Path, side: int, balance: float) -> "Pictures":
+        """Read the central square of every picture; class c of n_c pictures weighs n_c^balance."""
+        squares, classes = [], []
+        for name, data in picture_files(source):
+            with Image.open(data) as image:
+                squares.append(central_square(image.convert("RGB"), side))
+            classes.append(Path(name).parent)
+        if not squares:
+            sys.exit(f"{source} holds no picture; give a folder or a tar with some.")
+        counts = Counter(classes)
+        return cls(
+            torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous(),
+            torch.tensor([counts[c] ** (balance - 1) for c in classes]),
+        )
+
+    def to(self, device: torch.device) -> "Pictures":
+        return Pictures(self.pixels.to(device), self.weights.to(device))
+
+    def draw(self, count: int, size: int, flip: bool, g: Generator) -> Tensor:
+        """Random views of random pictures, (count, 3, size, size), in [−1, 1]."""
+        rows = torch.multinomial(self.weights, count, replacement=True, generator=g)
+        return random_views(self.pixels[rows].float() / 127.5 - 1, size, flip, g)
+
+
+def picture_files(source: Path) -> Iterator[tuple[str, BytesIO]]:
+    """Name and content of every picture in a folder or a tar, sorted by name."""
+    if source.is_dir():
+        paths = {path.relative_to(source).as_posix(): path for path in source.rglob("*.*")}
+        for name in sorted(paths):
+            if paths[name].suffix.lower() in SUFFIXES:
+                yield name, BytesIO(paths[name].read_bytes())
+        return
+    with tarfile.open(source) as tar:
+        for member in sorted(tar.getmembers(), key=lambda member: member.name):
+            file = tar.extractfile(member)
+            if file is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                yield member.name, BytesIO(file.read())
+
+
+def central_square(image: Image.Image, side: int) -> np.ndarray:
+    """The largest square in the middle, resized, uint8 (side, side, 3)."""
+    least = min(image.size)
+    left, top = (image.width - least) // 2, (image.height - least) // 2
+    box = (left, top, left + least, top + least)
+    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS, box=box))
+
+
+def random_views(x: Tensor, size: int, flip: bool, g: Generator) -> Tensor:
+    """A window of each picture, from size/S of its side up to all of it; mirrored or not."""
+    count = len(x)
+    u = torch.rand(4, count, generator=g, device=x.device)
+    least = min(size / x.shape[-1], 1.0)
+    scale = least + (1 - least) * u[0]
+    shift_x, shift_y = (1 - scale) * (2 * u[1:3] - 1)
+    mirror = torch.where(u[3] < 0.5, -1.0, 1.0) if flip else torch.ones_like(scale)
+    zero = torch.zeros_like(scale)
+    theta = torch.stack([mirror * scale, zero, shift_x, zero, scale, shift_y], 1).view(-1, 2, 3)
+    window = affine_grid(theta, [count, 3, size, size], align_corners=False)
+    return grid_sample(x, window, "bicubic", "reflection", align_corners=False).clamp(-1, 1)
+
+
+# ── the noise ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def log_ratios(schedule: NoiseSchedule) -> Tensor:
+    """log σ̄ of each timestep, rising, (T,)."""
+    return torch.tensor(
+        [math.log(schedule.level(t).ratio) for t in range(schedule.num_train_timesteps)]
+    )
+
+
+def draw_levels(count: int, mean: float, std: float, table: Tensor, g: Generator) -> Tensor:
+    """Values of log σ̄ ~ N(mean, std²), kept on the table; one from each of `count` equal shares.
+
+    Spreading a batch evenly over the distribution steadies the gradient and costs nothing.
+    """
+    shares = torch.randperm(count, generator=g, device=g.device)
+    u = (shares + torch.rand(count, generator=g, device=g.device)) / count
+    return (mean + std * torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))).clamp(table[0], table[-1])
+
+
+def timesteps_at(log_ratio: Tensor, table: Tensor) -> Tensor:
+    """The fractional timesteps where log σ̄ has these values."""
+    below = (torch.searchsorted(table, log_ratio) - 1).clamp(0, len(table) - 2)
+    return below + (log_ratio - table[below]) / (table[below + 1] - table[below])
+
+
+# ── the training ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Training:
+    """Everything that a step changes, and the step.
+
+    Step n draws from a generator seeded with n, so there is no random state to keep: a run that was
+    killed and resumed is the run that was not.
+    """
+
+    def __init__(self, unet: UNet2DModel, options: argparse.Namespace) -> None:
+        self.options = options
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if self.device.type == "cuda"
+            else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+        on_gpu = self.device.type == "cuda"  # where channels last is the fast layout
+        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        self.unet = unet.to(self.device).to(memory_format=layout).train()
+        self.average = copy.deepcopy(self.unet).eval().requires_grad_(False)
+        self.forward: Callable[..., Tensor] = torch.compile(unet) if options.compile else unet
+        self.optimizer = torch.optim.AdamW(
+            self.unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=on_gpu
+        )
+        self.table = log_ratios(NoiseSchedule.from_config(SCHEDULER)).to(self.device)
+        self.generator = Generator(self.device)
+        self.seen = 0  # pictures
+        self.seconds = 0.0  # of training, over all runs
+
+    def step(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
+        """One batch: returns the timestep and the loss of each picture in it, (N,)."""
+        o, g = self.options, self.generator.manual_seed(self.options.seed * 2**40 + self.seen)
+        x_0 = pictures.draw(o.batch_size, self.unet.config.sample_size, o.flip, g)
+        log_ratio = draw_levels(o.batch_size, o.mean, o.std, self.table, g)
+        alpha_bar = torch.sigmoid(-2 * log_ratio)[:, None, None, None]
+        signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        eps = torch.randn(x_0.shape, generator=g, device=self.device)
+        t = timesteps_at(log_ratio, self.table)
+
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            v = self.forward(signal * x_0 + noise * eps, t)
+        loss = (v.float() - (signal * eps - noise * x_0)).square().mean((1, 2, 3))
+        loss.mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.seen += o.batch_size
+
+        # Half the average is of the last `ema` pictures; of the last third, early on.
+        keep = 0.5 ** (o.batch_size / min(o.ema, self.seen / 3))
+        averages, weights = list(self.average.parameters()), list(self.unet.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - keep)
+        return t, loss.detach()
+
+    def learning_rate(self) -> float:
+        """Up in a line, down in half a cosine."""
+        o = self.options
+        progress = min(self.seen / o.pictures, 1.0)
+        warm = min((self.seen + o.batch_size) / o.warmup, 1.0)
+        return o.learning_rate * warm * (1 + math.cos(math.pi * progress)) / 2
+
+    def save(self, path: Path) -> None:
+        state = {
+            "unet": self.unet.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seen": self.seen,
+            "seconds": self.seconds,
+        }
+        with atomic_file(path, overwrite=True) as part:
+            torch.save(state, part)
+
+    def resume(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.unet.load_state_dict(state["unet"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.seen, self.seconds = state["seen"], state["seconds"]
+
+
+def new_unet(size: int, channels: Sequence[int], layers: int) -> UNet2DModel:
+    """A U-Net with random weights; attention is at its coarsest level, where it is cheap."""
+    plain = len(channels) - 1
+    return UNet2DModel(
+        sample_size=size,
+        block_out_channels=tuple(channels),
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        attention_head_dim=min(32, channels[-1]),
+        norm_num_groups=8,
+    )
+
+
+@torch.inference_mode()
+def sheet(unet: UNet2DModel, count: int, steps: int = 25) -> Image.Image:
+    """What the network makes of seeds 0 … count − 1, in rows of eight."""
+    side = unet.config.sample_size
+    latents = torch.stack(
+        [torch.randn(3, side, side, generator=Generator().manual_seed(n)) for n in range(count)]
+    )
+    grid = make_grid(NoiseSchedule.from_config(SCHEDULER), steps)
+    denoiser = NetworkDenoiser(unet, "v_prediction")
+    x_0 = torch.cat(
+        [last(sample(denoiser, x_T.to(unet.device), grid)).x.cpu() for x_T in latents.split(64)]
+    )
+    return tiled(x_0)
+
+
+def tiled(x: Tensor) -> Image.Image:
+    """Pictures in [−1, 1], (N, 3, S, S), in rows of eight."""
+    pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte()
+    rows = pixels.unflatten(0, (-1, min(8, len(x)))).permute(0, 3, 1, 4, 2)
+    return Image.fromarray(rows.flatten(2, 3).flatten(0, 1).numpy())
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = p.add_argument
+    add("source", type=Path, metavar="PICTURES", help="folder or tar of pictures")
+    add("-o", "--output", type=Path, required=True, metavar="MODEL", help="folder to be written")
+    add("--init", type=Path, metavar="MODEL", help="train on from this model's weights")
+    add("--size", type=int, default=64, help="side of a picture, for a new network")
+    add("--channels", type=int, nargs="+", default=[24, 48, 96, 192], help="... its widths")
+    add("--layers", type=int, default=1, help="... its ResNets per block")
+    add("--pictures", type=int, default=1_500_000, help="length of the training, in pictures drawn")
+    add("--batch-size", type=int, default=64)
+    add("--learning-rate", type=float, default=1e-3, help="at its highest")
+    add("--warmup", type=int, default=10_000, help="pictures until then")
+    add("--ema", type=float, default=50_000, help="half-life of the averaged weights, in pictures")
+    add("--mean", type=float, default=0.6, help="mean of log σ̄")
+    add("--std", type=float, default=1.6, help="its standard deviation")
+    add("--zoom", type=float, default=1.125, help="enlarge pictures by up to this factor")
+    add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirror half of them")
+    add(
+        "--balance", type=float, default=0.5, help="a class of n pictures counts as n to this power"
+    )
+    add("--seed", type=int, default=0)
+    add("--minutes", type=float, default=math.inf, help="stop after this time; go on another day")
+    add("--save-every", type=float, default=3, metavar="MINUTES")
+    add("--sheet-every", type=float, default=30, metavar="MINUTES", help="sheets of samples")
+    add("--log-every", type=int, default=200, metavar="STEPS")
+    add("--threads", type=int, default=torch.get_num_threads(), help="processor cores to use")
+    add("--compile", action="store_true", help="compile the network: pays on a GPU")
+    return p.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    o = arguments(argv)
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(o.seed)
+    unet = read_checkpoint(o.init).unet if o.init else new_unet(o.size, o.channels, o.layers)
+    training = Training(unet, o)
+    folder = o.output.with_name(o.output.name + "-training")
+    folder.mkdir(parents=True, exist_ok=True)
+    state, log = folder / "state.pt", folder / "log.csv"
+    if state.exists():
+        training.resume(state)
+        print(f"Going on at picture {training.seen}.", file=sys.stderr)
+    pictures = Pictures.load(o.source, round(unet.config.sample_size * o.zoom), o.balance)
+    pictures = pictures.to(training.device)
+
+    began = saved = drawn = time.monotonic()
+    before, sums = training.seconds, torch.zeros(2, BANDS, device=training.device)
+    # Nothing is saved on the way out of an exception: weights may be half-way through a step.
+    while training.seen < o.pictures and time.monotonic() - began < 60 * o.minutes:
+        t, loss = training.step(pictures)
+        sums += bands(t, loss, len(training.table))
+        now = time.monotonic()
+        training.seconds = before + now - began
+        if training.seen // o.batch_size % o.log_every == 0:
+            write_log(log, training, sums)
+            sums.zero_()
+        if now - saved > 60 * o.save_every:
+            training.save(state)
+            saved = time.monotonic()
+        if now - drawn > 60 * o.sheet_every:
+            save_sheet(folder, training, 16)
+            drawn = time.monotonic()
+    training.save(state)
+    save_sheet(folder, training, 64)
+    write_checkpoint(o.output, training.average, SCHEDULER, overwrite=True)
+
+
+def bands(t: Tensor, loss: Tensor, timesteps: int) -> Tensor:
+    """Sum and number of the losses in each band of timesteps, (2, BANDS)."""
+    band = (t * BANDS / timesteps).long()
+    pair = torch.stack([loss, torch.ones_like(loss)])
+    return torch.zeros(2, BANDS, device=loss.device).index_add_(1, band, pair)
+
+
+def write_log(path: Path, training: Training, sums: Tensor) -> None:
+    losses = (sums[0] / sums[1]).tolist()
+    figures = [training.seconds, training.learning_rate(), *losses]
+    line = ",".join([str(training.seen), *(f"{figure:.5g}" for figure in figures)])
+    with path.open("a") as file:
+        if file.tell() == 0:
+            edges = [f"loss_from_t_{1000 * band // BANDS}" for band in range(BANDS)]
+            print("pictures,seconds,learning_rate", *edges, sep=",", file=file)
+        print(line, file=file)
+    print(line, file=sys.stderr)
+
+
+def save_sheet(folder: Path, training: Training, count: int) -> None:
+    sheet(training.average, count).save(folder / f"samples-{training.seen:09d}.png")
+
+
+if __name__ == "__main__":
+    main()
