@@ -79,7 +79,7 @@ def unpack(text: str | bytes) -> dict[str, Any]:
             f"{MAX_RECIPE_BYTES:,}; it is not one of ours."
         )
     try:
-        recipe = json.loads(text)
+        recipe = json.loads(text, parse_constant=_not_json)
         if not isinstance(recipe, dict):
             raise ValueError("it is not an object")
         clean: dict[str, Any] = _each_text(recipe, printable)
@@ -113,6 +113,10 @@ def from_xmp(packet: str) -> str | None:
 def printable(text: str) -> str:
     """`text` without characters that do not print: control codes, bidirectional overrides, …"""
     return "".join(c for c in text if c.isprintable())
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON's")
 
 
 def _base_name(text: str) -> str:

@@ -40,7 +40,7 @@ from ddim_interp.sinks.folder import FOLDER
 from ddim_interp.sinks.gif import GIF
 from ddim_interp.sinks.png import write_picture
 from ddim_interp.sinks.reading import read_recipe
-from ddim_interp.sinks.video import MP4, WEBM
+from ddim_interp.sinks.video import MP4, WEBM, missing_encoders
 from ddim_interp.sinks.webp import WEBP
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "check_sink",
     "contact_sheet",
     "default_upscale",
+    "missing_encoders",
     "open_sink",
     "read_recipe",
     "write_picture",

@@ -31,8 +31,12 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
         ...     read_recipe(f"{folder}/a.png")
         {'seed': 7}
     """
+    inside = Path(path, RECIPE)  # where a folder has it
+    nothing = f"{shown(path)} carries no recipe; only outputs of ddim_interp do."
     is_folder = Path(path).is_dir()
-    with open_input(Path(path, RECIPE) if is_folder else path) as file:
+    if is_folder and not inside.exists():
+        raise ImageError(nothing)
+    with open_input(inside if is_folder else path) as file:
         try:
             text = file.read(MAX_RECIPE_BYTES + 1) if is_folder else _find(file)
         except DdimInterpError:
@@ -42,7 +46,7 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
                 f"{shown(path)} cannot be read ({type(error).__name__}); it may be cut short."
             ) from error
     if text is None:
-        raise ImageError(f"{shown(path)} carries no recipe; only files written by us do.")
+        raise ImageError(nothing)
     return unpack(text)
 
 

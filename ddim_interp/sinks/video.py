@@ -24,7 +24,7 @@ from ddim_interp.errors import OutputError, StorageError
 from ddim_interp.files import StrPath, shown
 from ddim_interp.sinks.film import Film, Format, Frame, WriteFrame
 
-__all__ = ["MP4", "WEBM", "count_frames", "tags"]
+__all__ = ["MP4", "WEBM", "count_frames", "missing_encoders", "tags"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ _VP9 = _Codec(
     {"fflags": "+bitexact"},
     {"crf": "12", "b": "0", "deadline": "good", "cpu-used": "2"},
 )
+
+
+def missing_encoders() -> list[str]:
+    """Suffixes of the films that the installed PyAV cannot write."""
+    return [f".{c.container}" for c in (_H264, _VP9) if c.encoder not in av.codecs_available]
 
 
 def _check(codec: _Codec, film: Film) -> None:
