@@ -34,7 +34,7 @@ from ddim_interp.errors import (
 )
 from ddim_interp.files import StrPath, sha256_file, shown, write_bytes
 
-__all__ = ["EMBEDDED", "Located", "cached_models", "locate"]
+__all__ = ["EMBEDDED", "Located", "cache_folder", "cached_models", "locate"]
 
 EMBEDDED = Path(__file__).with_name("assets") / "fruit64"
 
@@ -106,7 +106,7 @@ def locate(
     if source is None or source == "embedded":
         return Located(EMBEDDED, EMBEDDED.name)
     folder = Path(source).expanduser()
-    if _is_there(folder):
+    if source != "" and _is_there(folder):
         if revision is not None:
             raise ArgumentError(
                 f"revision={revision!r} is for models on the hub, and {shown(source)} is a folder; "
@@ -126,13 +126,21 @@ def locate(
         )
     if revision is not None and match[2] not in (None, revision):
         raise ArgumentError(f"{source} and revision={revision!r} contradict; drop one of them.")
-    revision = match[2] or revision or "main"
+    if revision is None:
+        revision = match[2] or "main"
     if not _SOURCE.fullmatch(f"{match[1]}@{revision}"):
         raise ArgumentError(f"revision={revision!r} cannot be one; give a branch, tag or commit.")
     cache = None if cache_dir is None else Path(cache_dir).expanduser()
     fetch = _Fetch(match[1], revision, variant, cache, token, pickles, progress)
     with _silence():
         return fetch.locate(offline)
+
+
+def cache_folder() -> Path:
+    """Where the hub's client keeps what it fetched; `HF_HOME` and `HF_HUB_CACHE` move it."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
@@ -270,11 +278,11 @@ class _Fetch:
                 for file in files
             ]
 
-        missing = [file for file in files if not cached(file)]
-        total = sum(file.size or 0 for file in missing)
-        paths = self._patiently(patience, lambda: download(missing), total)
-        for path, file in zip(paths, missing, strict=True):
-            self._check(path, file)
+        if missing := [file for file in files if not cached(file)]:
+            total = sum(file.size or 0 for file in missing)
+            paths = self._patiently(patience, lambda: download(missing), total)
+            for path, file in zip(paths, missing, strict=True):
+                self._check(path, file)
         return self._storage / "snapshots" / commit
 
     def _patiently(self, patience: float, work: Callable[[], T], total: int = 0) -> T:
@@ -310,10 +318,8 @@ class _Fetch:
     @property
     def _storage(self) -> Path:
         """The repository's folder in the cache."""
-        from huggingface_hub import constants
-
         folder = "models--" + self.repo.replace("/", "--")
-        return Path(self.cache_dir or constants.HF_HUB_CACHE) / folder
+        return (self.cache_dir or cache_folder()) / folder
 
     def _bytes_here(self) -> int:
         """How much of the repository lies in the cache, unfinished files among it."""
@@ -341,8 +347,10 @@ class _Fetch:
     def _remember(self, folder: Path) -> None:
         """Note which commit the revision was, so that it is found without the hub next time."""
         ref = self._storage / "refs" / self.revision
-        if not _COMMIT.fullmatch(self.revision):
-            with suppress(OSError):  # a cache that may only be read serves too
+        if _COMMIT.fullmatch(self.revision):
+            return
+        with suppress(OSError):  # a cache that may only be read serves too
+            if not ref.is_file() or ref.read_text() != folder.name:
                 ref.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(ref, folder.name.encode(), overwrite=True)
 
