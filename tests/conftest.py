@@ -8,3 +8,53 @@ import torch
 def one_thread_count() -> None:
     """Sums depend on how threads split them; two threads is what the smallest machine has."""
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def pipe():
+    """The embedded model, in float32, without a progress bar."""
+    from ddim_interp import DDIMPipeline
+
+    pipe = DDIMPipeline.from_pretrained(device="cpu", dtype="fp32")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A model folder: random weights, 16×16, a few kilobytes, quick to run."""
+    from ddim_interp import DDIMPipeline, DDIMScheduler, UNet2DModel
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=8,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    DDIMPipeline(unet, DDIMScheduler()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Two small pictures that no model has seen: a disc and a ring on cream."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    y, x = np.mgrid[-1:1:48j, -1:1:64j]
+    radius = np.hypot(x, y)[..., None]
+    cream, red, green = np.array([240, 228, 200]), np.array([180, 40, 30]), np.array([90, 140, 50])
+    soft = lambda inside: 1 / (1 + np.exp(-30 * inside))  # noqa: E731
+    disc = cream + (red - cream) * soft(0.6 - radius)
+    ring = cream + (green - cream) * soft(0.2 - np.abs(radius - 0.5))
+    paths = []
+    for name, pixels in (("disc.png", disc), ("ring.png", ring)):
+        Image.fromarray(pixels.round().astype(np.uint8)).save(folder / name)
+        paths.append(folder / name)
+    return paths

@@ -5,7 +5,8 @@ x̄ = x / √ᾱ and σ̄ = √(1−ᾱ) / √ᾱ it reads
 
     dx̄ / dσ̄ = ε(x, t)                (Song et al. 2021, DDIM, arXiv:2010.02502, eq. 14)
 
-Sampling walks it from noise to picture, inversion from picture to noise.
+Sampling walks it from noise to picture, inversion from picture to noise. Solvers differ in the ε
+they walk along, not in the walking, which is `carry`.
 """
 
 from dataclasses import dataclass
@@ -13,29 +14,39 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser
+from ddim_interp.denoiser import Denoiser, add_noise, predict_x0
+from ddim_interp.errors import NotInvertibleError, ScheduleError
+from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 
-__all__ = ["Solver", "State"]
+__all__ = ["Memory", "PairSolver", "Solver", "State", "carry"]
+
+Memory = tuple[tuple[Level, Tensor], ...]
+"""Tensors of x's shape, each with the level it belongs to; oldest first."""
 
 
 @dataclass(frozen=True)
 class State:
     """A batch of latents on its way along the noise axis.
 
+    The memory belongs to this x. Whoever changes x starts over with `State(x, level)`, or, where
+    the solver is a `PairSolver`, changes the memory's tensors in the same way.
+
     Args:
         x: The latents, (N, C, H, W).
         level: How noisy they are.
-        memory: What the solver has to remember, if anything: tensors of x's shape, each with the
-            level it belongs to.
-        residual: How far the last step missed the equation it solved, per picture, (N,), relative
-            to the noise at its level; None where nothing had to be solved.
+        memory: What the solver remembers, if anything: ε or x̂_0 at levels it came through, which
+            save evaluations or raise the order and may be dropped at the end of a walk; or the
+            other member of a pair, which may not (`PairSolver`).
+        residual: How far the last step missed the equation it solved, per picture, (N,): root mean
+            square, in the units of x at the cleaner end of the step, so that 2/255 is one 8-bit
+            level there. None where nothing had to be solved.
     """
 
     x: Latents
     level: Level
-    memory: tuple[tuple[Level, Tensor], ...] = ()
+    memory: Memory = ()
     residual: Tensor | None = None
 
 
@@ -50,3 +61,61 @@ class Solver(Protocol):
     def inverse(self, denoiser: Denoiser, state: State, t: Level) -> State:
         """Find the state at a noisier level t that `step` carries to this one."""
         ...
+
+
+@runtime_checkable
+class PairSolver(Solver, Protocol):
+    """A solver whose point is a pair: `State.x` and one tensor in `State.memory`.
+
+    Two coupled latents can be stepped to and fro by algebra alone: the round trip is exact to
+    rounding and nothing is solved. The price is that x without its partner is worth little, so the
+    memory is stored and blended along with x, and that rounding grows on the way up.
+    """
+
+    def growth(self, grid: Grid) -> float:
+        """Bound on how a difference between the members grows while a picture is inverted.
+
+        For an ε that does not change along the way. Times the rounding of the dtype (6e-8 in
+        float32, 1e-16 in float64) it says what the round trip loses; where it is large, the latent
+        is dominated by the growth and is no noise either, however exact the round trip.
+        """
+        ...
+
+
+def carry(x: Latents, eps: Latents, t: Level, s: Level) -> Latents:
+    """Go from level t to level s along one ε, up or down: in x̄ and σ̄, a straight line.
+
+        x_s = √ᾱ_s x̂_0 + √(1−ᾱ_s) ε,    x̂_0 = (x_t − √(1−ᾱ_t) ε) / √ᾱ_t
+        x̄_s = x̄_t + (σ̄_s − σ̄_t) ε
+
+    `carry(carry(x, eps, t, s), eps, s, t)` is x: with the same ε a step undoes itself. Every
+    solver's art is in choosing the ε.
+
+    Args:
+        x: Latents at level t, (N, C, H, W).
+        eps: The slope, (N, C, H, W).
+        t: From here.
+        s: To here.
+
+    Raises:
+        ScheduleError: t is pure noise, where σ̄ is infinite.
+        NotInvertibleError: s is pure noise, where nothing is left of the picture.
+
+    Example:
+        >>> import torch
+        >>> t, s = Level(500.0, 0.5), Level(100.0, 0.9)
+        >>> x, eps = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+        >>> round(carry(x, eps, t, s).item() ** 2, 4)  # no noise: x scales with √ᾱ
+        1.8
+    """
+    if t.alpha_bar == 0:
+        raise ScheduleError(
+            f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), which only the solvers ddim and "
+            "dpmpp-2m can start from; use one of them, or begin the grid at a lower level."
+        )
+    if s.alpha_bar == 0:
+        raise NotInvertibleError(
+            f"Timestep {s.timestep:g} is pure noise (ᾱ = 0), where nothing is left of the "
+            "picture; end the grid at a lower level."
+        )
+    return add_noise(predict_x0(x, eps, t), eps, s)

@@ -1,0 +1,112 @@
+"""`ddim-interp`: the command line. One command a file; nothing heavy is imported until one runs."""
+
+import errno
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from ddim_interp import __version__
+from ddim_interp.errors import DdimInterpError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, str] = {
+    "morph": "Glide from picture to picture through noise space.",
+    "invert": "Find the latents of pictures, with a certificate.",
+    "sample": "Draw pictures from seeds or latents.",
+    "info": "Show the recipe inside an output.",
+    "models": "List, show and convert models.",
+    "doctor": "Report the state of this machine.",
+}
+"""Commands and what they do, in the order of `--help`; each lives in a module of its name."""
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when it is run, or asked for its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="A first film:  ddim-interp morph a.png b.png -o morph.mp4",
+)
+@click.version_option(__version__, prog_name="ddim-interp")
+def cli() -> None:
+    """Carry pictures into a diffusion model's noise space and back, and travel between them.
+
+    Results go to stdout, progress and messages to stderr. COMMAND -h explains each command.
+    """
+
+
+def main() -> NoReturn:
+    """Run the program, and turn whatever ends it into an exit code: the one place that does."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _run() -> int:
+    try:
+        code: Any = cli.main(standalone_mode=False, prog_name="ddim-interp")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except DdimInterpError as error:
+        return _say(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        return _say("Stopped; nothing half-made was left behind.", 130)
+    except KeyboardInterrupt:
+        return _say("Stopped; nothing half-made was left behind.", 130)
+    except _Terminated:
+        return _say("Terminated; nothing half-made was left behind.", 143)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" Try '{context.command_path} -h'." if context else ""
+        return _say(error.format_message() + hint, error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has left; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _say("Memory ran out; use a smaller --batch-size, or close other programs.", 75)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            return _say(f"The disk took no more: {error.strerror}; free some space.", 74)
+        raise
+    except RuntimeError as error:
+        if "out of memory" in str(error) or "not enough memory" in str(error):
+            return _say("Memory ran out; use a smaller --batch-size, or --device cpu.", 75)
+        raise
+
+
+def _say(message: str, code: int) -> int:
+    """One line on stderr, whatever the message was made of."""
+    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
+    click.echo(f"ddim-interp: {line}", err=True)
+    return code

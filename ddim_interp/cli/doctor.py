@@ -1,0 +1,21 @@
+"""`ddim-interp doctor`: the state of this machine."""
+
+import click
+
+from ddim_interp.cli import options
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def doctor(as_json: bool) -> None:
+    """Report versions, devices, encoders, cache and disk: what to paste into a bug report."""
+    from ddim_interp.diagnosis import diagnose
+
+    facts = diagnose()
+    if as_json:
+        options.print_json(facts)
+        return
+    for key, value in facts.items():
+        click.echo(f"{key + ':':<16} {value}")

@@ -1,0 +1,76 @@
+"""`ddim-interp invert`: pictures to latents."""
+
+import time
+
+import click
+
+from ddim_interp.cli import options
+
+__all__ = ["invert"]
+
+
+@click.command(epilog="Example:  ddim-interp invert a.png b.png -o z.safetensors")
+@click.argument("images", nargs=-1, metavar="IMAGE…", required=True)
+@options.output_option("The latent file: something.safetensors.")
+@options.plan_options
+@options.batch_size_option
+@options.model_options
+@options.overwrite_option
+@options.talk_options
+def invert(
+    images: tuple[str, ...],
+    out: str,
+    steps: int,
+    spacing: str,
+    solver: str,
+    batch_size: int | None,
+    model: str | None,
+    device: str,
+    dtype: str,
+    offline: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Find the latents of pictures, decode them again, and say how well that went.
+
+    The latent file holds one latent for each picture, in order, with its certificate; morph and
+    sample take it.
+    """
+    started = time.monotonic()
+    quiet = quiet or as_json
+    from ddim_interp.files import check_output
+    from ddim_interp.keyframes import check_sources, find_keyframes, join_states
+    from ddim_interp.latent_file import check_latents_name, source_note, write_latents
+    from ddim_interp.morph import default_batch_size
+
+    check_latents_name(out)
+    check_sources(images)
+    check_output(out, overwrite=overwrite)
+    plan = options.make_plan(steps, spacing, solver)
+    pipe = options.load_pipeline(model, device, dtype, offline, quiet)
+    size = batch_size or default_batch_size(pipe.model.shape)
+    keyframes, nfe = find_keyframes(pipe.model, images, plan, size, pipe.progress_bar)
+    notes = [
+        source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
+        if (picture := keyframe.picture)
+        else source_note(keyframe.source, "", (), keyframe.certificate)
+        for keyframe in keyframes
+    ]
+    state = join_states([keyframe.state for keyframe in keyframes])
+    write_latents(out, state, pipe.model, plan, notes, overwrite=overwrite)
+    if as_json:
+        options.print_json(
+            {
+                "outputs": [out],
+                "nfe": nfe,
+                "seconds": round(time.monotonic() - started, 3),
+                "model": pipe.name,
+                "images": [keyframe.report() for keyframe in keyframes],
+            }
+        )
+        return
+    for keyframe in keyframes:
+        if keyframe.certificate:
+            click.echo(f"{keyframe.source}: {keyframe.certificate.verdict}")
+    options.say(out, quiet)

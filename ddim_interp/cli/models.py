@@ -1,0 +1,81 @@
+"""`ddim-interp models`: what can be used, and from where."""
+
+from typing import Any
+
+import click
+
+from ddim_interp.cli import options
+
+__all__ = ["models"]
+
+
+@click.group()
+def models() -> None:
+    """List, show and convert models."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def list_models(as_json: bool) -> None:
+    """List the model in the package and those in the hub's cache."""
+    from ddim_interp.hub import cached_models, locate
+
+    found = [locate(), *cached_models()]
+    if as_json:
+        rows = [
+            {"name": m.name, "revision": m.revision, "embedded": i == 0}
+            for i, m in enumerate(found)
+        ]
+        options.print_json({"models": rows})
+        return
+    for index, model in enumerate(found):
+        note = "in the package" if index == 0 else (model.revision or "")
+        click.echo(f"{model.name}\t{note}")
+
+
+@models.command("show", epilog="Example:  ddim-interp models show google/ddpm-cat-256")
+@click.argument("source", required=False)
+@click.option("--offline", is_flag=True, help="Open no connection.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def show(source: str | None, offline: bool, as_json: bool) -> None:
+    """Show a model's architecture, schedule, traps and cost; the embedded one if none is named."""
+    from ddim_interp.hub import locate
+    from ddim_interp.portrait import portray
+
+    facts: dict[str, Any] = portray(locate(source, offline=offline))
+    if as_json:
+        options.print_json(facts)
+        return
+    for key, value in facts.items():
+        lines = value if isinstance(value, list) else [value]
+        for number, line in enumerate(lines or ["none"]):
+            click.echo(f"{key + ':' if number == 0 else '':<16} {line}")
+
+
+@models.command("convert", epilog="Example:  ddim-interp models convert old_model/ -o new_model/")
+@click.argument("source")
+@options.output_option("The folder to make.")
+@click.option("--offline", is_flag=True, help="Open no connection.")
+@options.overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def convert(source: str, out: str, offline: bool, overwrite: bool, as_json: bool) -> None:
+    """Turn pickled weights into a diffusers folder with safetensors.
+
+    Pickles can run code when read; here they are read for their tensors alone, in a confined
+    process. SOURCE is a folder, or org/name on the hub.
+    """
+    from pathlib import Path
+
+    from ddim_interp.convert import convert_folder
+    from ddim_interp.hub import locate
+
+    folder = (
+        Path(source)
+        if Path(source).exists()
+        else (locate(source, offline=offline, pickles=True).folder)
+    )
+    checkpoint = convert_folder(folder, out, overwrite=overwrite)
+    if as_json:
+        options.print_json({"outputs": [out], "weights_sha256": checkpoint.weights_sha256})
+    else:
+        click.echo(out)

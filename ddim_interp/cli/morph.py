@@ -1,0 +1,116 @@
+"""`ddim-interp morph`: the main job."""
+
+import time
+from typing import Any
+
+import click
+
+from ddim_interp.cli import options
+
+__all__ = ["morph"]
+
+
+@click.command(
+    epilog="Example:  ddim-interp morph a.png b.png seed:7 -o film.gif --frames 90 --loop"
+)
+@click.argument("keyframes", nargs=-1, metavar="KEYFRAME KEYFRAME…", required=True)
+@options.output_option("The film: .gif .mp4 .webm .webp .apng .png (a filmstrip), or a folder.")
+@click.option("--frames", default=60, help="Frames in all.")
+@click.option("--fps", default=30.0, help="Frames a second.")
+@click.option(
+    "--blend", type=click.Choice(options.BLENDS), default="slerp", help="Curve between keyframes."
+)
+@click.option(
+    "--ease",
+    default="linear",
+    help="Speed along it: linear, smoothstep, ease-in-out, cubic-bezier(.3,0,.7,1) …",
+)
+@click.option("--smooth/--straight", default=True, help="Round the corners at keyframes between.")
+@click.option("--hold", default=0, help="Frames more to rest at every keyframe.")
+@click.option("--loop", is_flag=True, help="Return to the first keyframe.")
+@click.option("--boomerang", is_flag=True, help="Go back the way it came.")
+@click.option("--raw", is_flag=True, help="Leave decoded frames as they are, at the ends too.")
+@click.option(
+    "--upscale",
+    type=click.IntRange(0, 64),
+    default=0,
+    help="Enlarge frames by a whole factor; 0 chooses one that is pleasant to watch.",
+)
+@options.plan_options
+@options.batch_size_option
+@options.model_options
+@options.overwrite_option
+@options.talk_options
+def morph(
+    keyframes: tuple[str, ...],
+    out: str,
+    frames: int,
+    fps: float,
+    blend: str,
+    ease: str,
+    smooth: bool,
+    hold: int,
+    loop: bool,
+    boomerang: bool,
+    raw: bool,
+    upscale: int,
+    steps: int,
+    spacing: str,
+    solver: str,
+    batch_size: int | None,
+    model: str | None,
+    device: str,
+    dtype: str,
+    offline: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Glide from keyframe to keyframe through the model's noise space.
+
+    A KEYFRAME is a picture, a latent file (z.safetensors, or z.safetensors#2 for one of its
+    latents) or seed:N. Pictures are cropped to the model's shape, never squashed; the film starts
+    and ends on them, pixel for pixel (before upscaling).
+    """
+    started = time.monotonic()
+    quiet = quiet or as_json
+    from ddim_interp.denoiser import CountCalls
+    from ddim_interp.keyframes import check_sources
+    from ddim_interp.morph import Style
+    from ddim_interp.sinks import check_sink, default_upscale, open_sink
+
+    style = Style(frames, blend, smooth, ease, hold, loop, boomerang, raw)
+    style.check()
+    check_sources(keyframes)
+    check_sink(out, fps=fps, frame_count=frames, upscale=upscale or 1, overwrite=overwrite)
+    plan = options.make_plan(steps, spacing, solver)
+    pipe = options.load_pipeline(model, device, dtype, offline, quiet)
+    film = pipe.morph(keyframes, plan=plan, batch_size=batch_size, style=style)
+    for keyframe in film.keyframes:
+        if keyframe.certificate:
+            options.say(f"{keyframe.source}: {keyframe.certificate.verdict}", quiet)
+
+    counted = CountCalls(film.model.for_frames)
+    with open_sink(
+        out,
+        fps=fps,
+        frame_count=frames,
+        recipe=film.recipe(),
+        upscale=upscale or default_upscale(*film.model.shape[1:]),
+        overwrite=overwrite,
+    ) as sink:
+        for frame in pipe.progress_bar(film.draw(counted), frames, "drawing"):
+            sink.write(frame)
+
+    report: dict[str, Any] = {
+        "outputs": [out],
+        "frames": frames,
+        "nfe": film.nfe + counted.nfe,
+        "seconds": round(time.monotonic() - started, 3),
+        "model": film.model.name,
+        "keyframes": film.report(),
+    }
+    if as_json:
+        options.print_json(report)
+    else:
+        click.echo(out)

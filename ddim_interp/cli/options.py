@@ -1,0 +1,154 @@
+"""Every option that more than one command takes, spelled once.
+
+--model --device --dtype --offline      which model, where            `load_pipeline` takes them
+--steps --spacing --solver              how to walk the noise axis    `make_plan` takes them
+--batch-size                            pictures in the network at once
+-o --overwrite                          what to write
+--json -q                               what to say
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ddim_interp.model import Plan
+    from ddim_interp.pipeline import DDIMPipeline
+
+__all__ = [
+    "BLENDS",
+    "DTYPES",
+    "SOLVERS",
+    "SPACINGS",
+    "Seeds",
+    "batch_size_option",
+    "load_pipeline",
+    "make_plan",
+    "model_options",
+    "output_option",
+    "overwrite_option",
+    "plan_options",
+    "print_json",
+    "say",
+    "talk_options",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Copies of the registries' keys: importing those would import torch, and `-h` should be instant.
+# A test compares them.
+BLENDS = ("slerp", "lerp", "nlerp", "lol", "adain")
+SPACINGS = ("leading", "linspace", "trailing", "quad", "log-snr", "karras")
+SOLVERS = ("ddim",)
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+
+
+class Seeds(click.ParamType[list[int]]):
+    """`0-8`, `1,2,5-10`: a list of seeds."""
+
+    name = "seeds"
+    most = 100_000
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        if not isinstance(value, str):
+            return list(value)
+        seeds: list[int] = []
+        for part in value.split(","):
+            match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part, re.ASCII)
+            if match is None:
+                self.fail(f"{value!r} is no list of seeds; write 7, 0-8 or 1,2,5-10.", param, ctx)
+            first, end = int(match[1]), int(match[2] or match[1])
+            if not 0 <= end - first < self.most:
+                self.fail(f"{part.strip()!r} counts down, or names too many seeds.", param, ctx)
+            seeds += range(first, end + 1)
+        return seeds
+
+
+def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model_options = _stack(
+    click.option(
+        "--model",
+        metavar="MODEL",
+        help="A folder, org/name or org/name@revision; the model in the package if not given.",
+    ),
+    click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="auto",
+        help="Precision of the network; auto: float32 to invert, the fastest faithful for frames.",
+    ),
+    click.option("--offline", is_flag=True, help="Open no connection."),
+)
+
+plan_options = _stack(
+    click.option("--steps", type=int, default=20, help="Steps along the noise axis."),
+    click.option(
+        "--spacing", type=click.Choice(SPACINGS), default="log-snr", help="How they are laid."
+    ),
+    click.option("--solver", type=click.Choice(SOLVERS), default="ddim", help="How each is taken."),
+)
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    help="Pictures in the network at once; by their size if not given.",
+)
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+
+talk_options = _stack(
+    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress, no messages."),
+)
+
+
+def output_option(what: str) -> Callable[[F], F]:
+    """`-o`, with a word on what it becomes."""
+    return click.option("-o", "--out", metavar="OUT", required=True, help=what)
+
+
+def load_pipeline(
+    model: str | None, device: str, dtype: str, offline: bool, quiet: bool
+) -> "DDIMPipeline":
+    """The model that the options name."""
+    from ddim_interp.pipeline import DDIMPipeline
+
+    pipe = DDIMPipeline.from_pretrained(model, device=device, dtype=dtype, local_files_only=offline)
+    pipe.set_progress_bar_config(disable=quiet or not sys.stderr.isatty())
+    if pipe.warning:
+        say(pipe.warning, quiet)
+    return pipe
+
+
+def make_plan(steps: int, spacing: str, solver: str) -> "Plan":
+    """The plan that the options describe; refused at once if it cannot be walked."""
+    from ddim_interp.model import Plan
+    from ddim_interp.solver import SOLVERS as solvers
+
+    return Plan(steps, spacing, solvers[solver]())
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """A message for the user, on stderr."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON document on stdout."""
+    click.echo(json.dumps(document, ensure_ascii=True, allow_nan=False))

@@ -1,0 +1,63 @@
+"""What is this machine, and will it do?"""
+
+import os
+import platform
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from ddim_interp import __version__
+from ddim_interp.hub import cache_folder
+from ddim_interp.precision import draft_dtype, parse_device
+from ddim_interp.sinks import missing_encoders
+
+__all__ = ["diagnose"]
+
+_LIBRARIES = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface_hub", "click")
+
+
+def diagnose() -> dict[str, str]:
+    """Facts about the machine, in words; no path, no name of a person, no connection opened."""
+    device = parse_device()
+    missing = missing_encoders()
+    cache = cache_folder()
+    return {
+        "ddim-interp": __version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        **{name: _version(name) for name in _LIBRARIES},
+        "device": f"{device.type}, {_why(device)}",
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "frames in": str(draft_dtype(device)).removeprefix("torch."),
+        "encoders": "all here" if not missing else f"missing: {', '.join(missing)}",
+        "licence note": "PyAV's wheel contains x264, which is GPL; .webm .webp .apng do not use it",
+        "hub cache": _state(cache),
+        "offline": "yes" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else "no",
+        "temporary files": _state(Path(tempfile.gettempdir())),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _why(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple's GPU"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "because this torch is built for CPUs only"
+    return "because no GPU answers: check its driver"
+
+
+def _state(folder: Path) -> str:
+    """Whether a folder can be used; the nearest parent that exists stands in for one to come."""
+    place = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    free = shutil.disk_usage(place).free / 1e9
+    return f"{'writable' if os.access(place, os.W_OK) else 'READ-ONLY'}, {free:.1f} GB free"

@@ -1,0 +1,99 @@
+"""Pictures to latents, with the proof that it worked."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddim_interp.checks import Certificate, certify
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.errors import ArgumentError
+from ddim_interp.model import Model, Plan
+from ddim_interp.shapes import Images
+from ddim_interp.solver import State
+from ddim_interp.trajectory import invert, sample
+from ddim_interp.watch import Watch, unwatched
+
+__all__ = ["Inversion", "invert_images", "sample_latents"]
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Pictures in noise space.
+
+    Args:
+        state: The latents at the noisiest level, with what the solver remembers.
+        decoded: What they decode to, (N, C, H, W).
+        certificates: One for each picture.
+        nfe: Network evaluations in all: inversion and the decoding that proves it.
+    """
+
+    state: State
+    decoded: Images
+    certificates: tuple[Certificate, ...]
+    nfe: int
+
+
+@torch.inference_mode()
+def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwatched) -> Inversion:
+    """Find the latents that decode to these pictures, and decode them to see.
+
+    Inversion starts at t = 0, ends where sampling starts, and never clamps.
+
+    Args:
+        model: The model.
+        images: Pictures, (N, C, H, W), in [−1, 1].
+        plan: How to walk there and back.
+        watch: Sees both walks.
+
+    Raises:
+        ArgumentError: The pictures are not of the model's shape.
+        NotInvertibleError: The plan's solver cannot be undone.
+        NonFiniteError: NaN or infinity turned up on the way.
+    """
+    if tuple(images.shape[1:]) != model.shape:
+        raise ArgumentError(
+            f"Pictures of shape {_times(images.shape[1:])} do not fit {model.name}, which works at "
+            f"{_times(model.shape)}; crop and scale them to that."
+        )
+    grid = plan.grid(model.schedule)
+    x_0 = model.place(images)
+    counted = CountCalls(model.denoiser)
+    residuals: list[Tensor] = []
+    for state in watch(invert(counted, x_0, grid, plan.solver), len(grid) - 1, "inverting"):
+        if state.residual is not None:
+            residuals.append(state.residual)
+    nfe = torch.full((len(x_0),), counted.nfe / len(x_0))
+    state = plan.settle(state)
+    decoded = sample_latents(model, state, plan, watch, counted)
+    certificates = certify(x_0, decoded, state.x, residuals, nfe)
+    return Inversion(state, decoded, certificates, counted.nfe)
+
+
+@torch.inference_mode()
+def sample_latents(
+    model: Model,
+    latents: State | Tensor,
+    plan: Plan,
+    watch: Watch = unwatched,
+    counted: CountCalls | None = None,
+) -> Images:
+    """Decode latents to pictures, (N, C, H, W), in [−1, 1] or a little beyond.
+
+    Args:
+        model: The model.
+        latents: x_T, or the state an inversion ended with.
+        plan: How to walk.
+        watch: Sees the walk.
+        counted: The denoiser to use, if its calls are being counted; the model's when not given.
+    """
+    grid = plan.grid(model.schedule)
+    start = latents if isinstance(latents, State) else State(model.place(latents), grid[0])
+    walk = sample(counted or model.denoiser, start, grid, plan.solver)
+    for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
+        pass
+    return state.x
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

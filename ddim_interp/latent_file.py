@@ -1,0 +1,185 @@
+"""Latents on disk: what an inversion found, so that nothing has to be found twice.
+
+z.safetensors
+├── latents        (N, C, H, W) float32     x_T
+├── memory.0 …     (N, C, H, W)             what the solver must keep besides x_T, if anything
+└── metadata       ddim_interp = JSON       see `LatentFile`
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from ddim_interp.checks import Certificate
+from ddim_interp.errors import ArgumentError, LatentsError
+from ddim_interp.files import StrPath, shown
+from ddim_interp.model import Model, Plan
+from ddim_interp.recipe import pack, unpack
+from ddim_interp.schedule import Level
+from ddim_interp.solver import State
+from ddim_interp.tensors import read_header, read_tensors, write_tensors
+
+__all__ = ["LatentFile", "read_latents", "read_latents_recipe", "write_latents"]
+
+_KEY = "ddim_interp"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LatentFile:
+    """What a latent file holds.
+
+    Args:
+        state: The latents at the noisiest level of the grid.
+        model: Name of the model they belong to.
+        weights_sha256: Its weights.
+        plan: `Plan.describe()` of the walk that found them, and decodes them.
+        sources: For each latent: name and sha256 of the picture, its crop box, its certificate.
+    """
+
+    state: State
+    model: str
+    weights_sha256: str
+    plan: Mapping[str, Any]
+    sources: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def certificate(self, index: int) -> Certificate | None:
+        """The certificate of one latent, if it has one."""
+        entry = self.sources[index].get("certificate") if index < len(self.sources) else None
+        if not isinstance(entry, dict):
+            return None
+        return Certificate(**{**entry, "residuals": tuple(entry.get("residuals", ()))})
+
+
+def write_latents(
+    path: StrPath,
+    state: State,
+    model: Model,
+    plan: Plan,
+    sources: Sequence[Mapping[str, Any]] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write latents, what decodes them, and the proof that they do.
+
+    Raises:
+        ArgumentError: The name does not end in `.safetensors`.
+        OutputError: The file exists, or cannot be created.
+        StorageError: The disk is full, or fails.
+    """
+    check_latents_name(path)
+    state = plan.settle(state)
+    tensors = {"latents": state.x.float()}
+    for number, (_, tensor) in enumerate(state.memory):
+        tensors[f"memory.{number}"] = tensor
+    note = {
+        "version": _VERSION,
+        "kind": "latents",
+        "model": model.name,
+        "weights_sha256": model.weights_sha256,
+        "schedule": {
+            "num_train_timesteps": model.schedule.num_train_timesteps,
+            "alpha_bar": [model.schedule.lowest.alpha_bar, model.schedule.highest.alpha_bar],
+        },
+        "plan": plan.describe(),
+        "level": list(state.level),
+        "memory": [list(level) for level, _ in state.memory],
+        "sources": list(sources),
+    }
+    write_tensors(path, tensors, {_KEY: pack(note)}, overwrite=overwrite)
+
+
+def check_latents_name(path: StrPath) -> None:
+    """Refuse a name that would hide what the file is.
+
+    Raises:
+        ArgumentError: The name does not end in `.safetensors`.
+    """
+    if not str(path).endswith(".safetensors"):
+        raise ArgumentError(
+            f"{shown(path)} is no name for latents; call them something.safetensors."
+        )
+
+
+def read_latents_recipe(path: StrPath) -> dict[str, Any]:
+    """What a latent file says of itself; the latents are not read.
+
+    Raises:
+        InputMissingError: There is no such file.
+        LatentsError: It is no latent file.
+    """
+    metadata = read_header(path, LatentsError).metadata
+    if _KEY not in metadata:
+        raise LatentsError(
+            f"{shown(path)} is a safetensors file, but not one that ddim-interp wrote latents to; "
+            "make one with 'ddim-interp invert'."
+        )
+    note = unpack(metadata[_KEY])
+    if note.get("kind") != "latents" or note.get("version") != _VERSION:
+        raise LatentsError(
+            f"{shown(path)} is a latent file of version {note.get('version')!r}, and this is "
+            f"version {_VERSION}; make it again with 'ddim-interp invert'."
+        )
+    return note
+
+
+def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
+    """Read latents, and make sure that they are this model's.
+
+    Raises:
+        InputMissingError: There is no such file.
+        LatentsError: It is no latent file, is damaged, or belongs to another model.
+    """
+    note = read_latents_recipe(path)
+    tensors, _ = read_tensors(path, LatentsError)
+    try:
+        latents = tensors["latents"]
+        count, *shape = latents.shape
+        level = Level(*map(float, note["level"]))
+        memory = tuple(
+            (Level(*map(float, entry)), tensors[f"memory.{number}"])
+            for number, entry in enumerate(note.get("memory", ()))
+        )
+        sources = tuple(dict(entry) for entry in note.get("sources", ()))
+        plan = dict(note["plan"])
+        owner, weights = str(note["model"]), str(note["weights_sha256"])
+        whole = all(tensor.shape == latents.shape for _, tensor in memory)
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole or latents.dtype != torch.float32 or len(shape) != 3 or not count:
+        raise LatentsError(
+            f"{shown(path)} is damaged: its tensors do not fit its description; make it again with "
+            "'ddim-interp invert'."
+        )
+    if model is not None:
+        _check_owner(path, owner, weights, (shape[0], shape[1], shape[2]), model)
+    return LatentFile(State(latents, level, memory), owner, weights, plan, sources)
+
+
+def _check_owner(
+    path: StrPath, owner: str, weights: str, shape: tuple[int, int, int], model: Model
+) -> None:
+    if weights != model.weights_sha256:
+        raise LatentsError(
+            f"{shown(path)} holds latents of the model {shown(owner)} (weights {weights[:12]}…), "
+            f"which mean nothing to {model.name} (weights {model.weights_sha256[:12]}…); "
+            "name that model with --model, or invert the pictures again."
+        )
+    if shape != model.shape:
+        raise LatentsError(
+            f"{shown(path)} holds latents of shape {shape}, and {model.name} works at "
+            f"{model.shape}; invert the pictures again."
+        )
+
+
+def source_note(
+    name: str, sha256: str, box: Sequence[int], certificate: Certificate | None
+) -> dict[str, Any]:
+    """One picture's entry in a latent file."""
+    note: dict[str, Any] = {"name": name, "sha256": sha256, "box": list(box)}
+    if certificate is not None:
+        note["certificate"] = json.loads(json.dumps(asdict(certificate)))
+    return note

@@ -1,0 +1,80 @@
+"""A denoiser together with all that the verbs need to know of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_interp.denoiser import Denoiser
+from ddim_interp.grid import Grid, make_grid
+from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.solver import DDIM, PairSolver, Solver, State
+
+__all__ = ["Model", "Plan"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What can be inverted, sampled and morphed with.
+
+    Args:
+        denoiser: Splits x_t into picture and noise, as precisely as the model can.
+        schedule: The noise schedule it was trained on.
+        shape: (C, H, W) of its pictures.
+        name: What it is called in recipes; no path.
+        weights_sha256: Identity of its weights; latents of other weights are refused. Empty for a
+            denoiser that has none.
+        draft: The same model in a cheaper precision, for frames; `denoiser` when not given.
+        device: Where it runs.
+    """
+
+    denoiser: Denoiser
+    schedule: NoiseSchedule
+    shape: tuple[int, int, int]
+    name: str = "custom"
+    weights_sha256: str = ""
+    draft: Denoiser | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+
+    @property
+    def for_frames(self) -> Denoiser:
+        """The denoiser that frames are drawn with."""
+        return self.draft or self.denoiser
+
+    def place(self, x: Tensor) -> Tensor:
+        """x where the model runs; float32 unless it is finer already."""
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return x.to(self.device, dtype)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to walk the noise axis: the same plan there and back.
+
+    Args:
+        steps: Steps of the grid.
+        spacing: How they are laid; a name from `SPACINGS`.
+        solver: How each is taken, and undone.
+    """
+
+    steps: int = 20
+    spacing: str = "log-snr"
+    solver: Solver = field(default_factory=DDIM)
+
+    def grid(self, schedule: NoiseSchedule) -> Grid:
+        """The levels visited, noisy to clean, ending at t = 0."""
+        return make_grid(schedule, self.steps, self.spacing)
+
+    def settle(self, state: State) -> State:
+        """The end of a walk, without what only helped on the way.
+
+        A pair solver's other member stays: it is half of the latent.
+        """
+        pair = isinstance(self.solver, PairSolver)
+        return State(state.x, state.level, state.memory if pair else ())
+
+    def describe(self) -> dict[str, Any]:
+        """What a recipe says of it."""
+        solver = type(self.solver).__name__.lower()
+        return {"steps": self.steps, "spacing": self.spacing, "solver": solver}

@@ -1,0 +1,219 @@
+"""Glide from keyframe to keyframe: the main job."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.easing import parse_easing
+from ddim_interp.ends import EndCorrection
+from ddim_interp.errors import ArgumentError, PathError
+from ddim_interp.images import to_frames
+from ddim_interp.interpolate import find_blend
+from ddim_interp.keyframes import Keyframe, join_states
+from ddim_interp.model import Model, Plan
+from ddim_interp.pace import frame_times
+from ddim_interp.path import KeyframePath
+from ddim_interp.shapes import Frame, Images
+from ddim_interp.solver import State
+from ddim_interp.spool import Spool
+from ddim_interp.trajectory import last, sample
+
+__all__ = ["Morph", "Style", "default_batch_size"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a film moves.
+
+    Args:
+        frames: Frames in all.
+        blend: Curve between neighbouring keyframes; a name from `BLENDS`.
+        smooth: Whether the path rounds the corners at the keyframes between its ends.
+        ease: Speed along it; see `parse_easing`.
+        hold: Frames more to rest at every keyframe.
+        loop: Whether the film ends where it began, ready to start over.
+        boomerang: Whether it goes back the way it came.
+        raw: Whether decoded frames are left as they are, instead of passing exactly through the
+            user's own pictures.
+    """
+
+    frames: int = 60
+    blend: str = "slerp"
+    smooth: bool = True
+    ease: str = "linear"
+    hold: int = 0
+    loop: bool = False
+    boomerang: bool = False
+    raw: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be meant, before a model is loaded.
+
+        Raises:
+            ArgumentError: A number is out of range, a name unknown, or two wishes contradict.
+        """
+        if not 2 <= self.frames <= 1_000_000:
+            raise ArgumentError(f"frames={self.frames} is no film; ask for 2 to 1000000.")
+        if self.hold < 0:
+            raise ArgumentError(f"hold={self.hold} is no rest; ask for 0 frames or more.")
+        find_blend(self.blend)
+        if self.loop and self.boomerang:
+            raise ArgumentError(
+                "A boomerang already ends where it began; choose either loop or boomerang."
+            )
+        if self.boomerang and self.frames % 2:
+            raise ArgumentError(
+                f"A boomerang of {self.frames} frames would stumble at its turning point; ask for "
+                f"{self.frames + 1}."
+            )
+        parse_easing(self.ease)
+
+
+def default_batch_size(shape: tuple[int, int, int]) -> int:
+    """How many pictures go through the network at once, unless the user says: 16 at 64×64.
+
+    It depends on nothing but the picture's size, so that the same command gives the same bytes.
+
+    Example:
+        >>> default_batch_size((3, 64, 64)), default_batch_size((3, 256, 256))
+        (16, 1)
+    """
+    _, height, width = shape
+    return max(1, min(32, 2**16 // (height * width)))
+
+
+@dataclass(frozen=True)
+class Morph:
+    """A film that has yet to be drawn: keyframes in noise space, and how to travel between them.
+
+    Args:
+        model: The model.
+        keyframes: What to pass through, at least two.
+        plan: How latents are decoded; the plan they were inverted with.
+        style: How the film moves.
+        batch_size: Frames drawn at once. Fixed for the whole film: sums depend on it in their last
+            bit, and two runs must give the same bytes.
+        nfe: Network evaluations spent on the keyframes.
+
+    Raises:
+        PathError: There are fewer than two keyframes.
+        ArgumentError: The style cannot be meant.
+    """
+
+    model: Model
+    keyframes: tuple[Keyframe, ...]
+    plan: Plan = field(default_factory=Plan)
+    style: Style = field(default_factory=Style)
+    batch_size: int = 16
+    nfe: int = 0
+
+    def __post_init__(self) -> None:
+        self.style.check()
+        if len(self.keyframes) < 2:
+            raise PathError(
+                f"A morph needs at least 2 keyframes, got {len(self.keyframes)}; add a picture, a "
+                "latent file or seed:N."
+            )
+
+    @cached_property
+    def path(self) -> KeyframePath:
+        """The curve through the keyframes' latents."""
+        latents = torch.cat([keyframe.state.x for keyframe in self.keyframes])
+        style = self.style
+        return KeyframePath(latents, find_blend(style.blend), style.loop, style.smooth)
+
+    @cached_property
+    def times(self) -> Tensor:
+        """Where on the path each frame of one passage lies, u in [0, 1], float64."""
+        style = self.style
+        return frame_times(
+            style.frames // 2 + 1 if style.boomerang else style.frames,
+            self.path.knots,
+            closed=style.loop,
+            easing=parse_easing(style.ease),
+            holds=style.hold,
+        )
+
+    def draw(self, counted: CountCalls | None = None) -> Iterator[Frame]:
+        """Draw the film, frame by frame.
+
+        Args:
+            counted: The denoiser to use, if its calls are being counted.
+
+        Yields: `style.frames` frames, (H, W, 3), uint8.
+
+        Raises:
+            NonFiniteError: NaN or infinity turned up in a frame.
+        """
+        if not self.style.boomerang:
+            yield from self._passage(counted)
+            return
+        with Spool() as spool:
+            for frame in self._passage(counted):
+                yield frame
+                spool.append(frame)
+            back = list(range(len(spool)))[1:-1]  # neither end is shown twice
+            yield from spool.frames(reversed(back))
+
+    def _passage(self, counted: CountCalls | None) -> Iterator[Frame]:
+        """The frames from the first keyframe to the last, each rest drawn once."""
+        times, repeats = torch.unique_consecutive(self.times, return_counts=True)
+        for start in range(0, len(times), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            frames = self._frames(times[batch], counted)
+            for frame, repeat in zip(frames, repeats[batch].tolist(), strict=True):
+                yield from [frame] * repeat
+
+    @torch.inference_mode()
+    def _frames(self, u: Tensor, counted: CountCalls | None) -> list[Frame]:
+        """A batch of frames; a keyframe that is the user's picture is that picture."""
+        own = [self._own_picture(at) for at in u.tolist()]
+        missing = u[[picture is None for picture in own]]
+        drawn = iter(to_frames(self._decode(missing, counted)) if len(missing) else ())
+        return [next(drawn) if picture is None else picture for picture in own]
+
+    def _decode(self, u: Tensor, counted: CountCalls | None) -> Images:
+        grid = self.plan.grid(self.model.schedule)
+        together = join_states([keyframe.state for keyframe in self.keyframes])
+        memory = tuple((level, self.path.carry(kept, u)) for level, kept in together.memory)
+        start = State(self.path(u), together.level, memory)
+        images = last(sample(counted or self.model.for_frames, start, grid, self.plan.solver)).x
+        return images if self.style.raw else images + self._correction(u)
+
+    @cached_property
+    def _correction(self) -> EndCorrection:
+        none = torch.zeros(self.model.shape, device=self.model.device)
+        residuals = [none if k.residual is None else k.residual for k in self.keyframes]
+        knots = self.path.knots[: len(self.keyframes)]
+        return EndCorrection(torch.stack(residuals), knots, self.style.loop)
+
+    def _own_picture(self, u: float) -> Frame | None:
+        """The user's own picture, if this is the place of its keyframe."""
+        if self.style.raw:
+            return None
+        for knot, keyframe in zip(self.path.knots.tolist(), self.keyframes, strict=False):
+            if u == knot and keyframe.picture is not None:
+                return keyframe.picture.frame
+        return None
+
+    def recipe(self) -> Mapping[str, Any]:
+        """How the film was made, for `info` to read in it. No path, no date: it must repeat."""
+        return {
+            "tool": "ddim_interp",
+            "kind": "morph",
+            "model": self.model.name,
+            "weights_sha256": self.model.weights_sha256,
+            "plan": self.plan.describe(),
+            "style": asdict(self.style),
+            "batch_size": self.batch_size,
+            "keyframes": self.report(),
+        }
+
+    def report(self) -> list[dict[str, Any]]:
+        """For each keyframe: what it is, and how well it was inverted."""
+        return [keyframe.report() for keyframe in self.keyframes]

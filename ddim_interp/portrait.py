@@ -1,0 +1,71 @@
+"""What is this model? Facts, cost and traps, from its configs alone."""
+
+from typing import Any
+
+import torch
+
+from ddim_interp.checkpoint import read_configs, weight_names
+from ddim_interp.hub import Located
+from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
+from ddim_interp.unet import UNet2DModel, count_flops
+
+__all__ = ["portray"]
+
+
+def portray(located: Located) -> dict[str, Any]:
+    """Read a model's configs and say what it is; no weight is loaded.
+
+    Raises:
+        ModelError: It is no model that we can run.
+    """
+    configs = read_configs(located.folder)
+    with torch.device("meta"):
+        network = UNet2DModel(**configs.unet.to_dict())
+    size = configs.unet.sample_size
+    height, width = (size, size) if isinstance(size, int) else (size or (0, 0))
+    schedule = NoiseSchedule.from_config(configs.scheduler)
+    last = schedule.alphas_cumprod[-1]
+    weights = [located.folder / name for name in weight_names(located.folder, configs.parts)]
+    return {
+        "name": located.name,
+        "revision": located.revision or "none",
+        "pictures": f"{configs.unet.in_channels}×{height}×{width}",
+        "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
+        "weights": f"{sum(file.stat().st_size for file in weights) / 1e6:.1f} MB",
+        "a forward": f"{count_flops(network, height, width) / 1e9:.1f} GFLOP"
+        if height
+        else "unknown: its config has no sample_size",
+        "channels": ", ".join(map(str, configs.unet.block_out_channels)),
+        "down": ", ".join(configs.unet.down_block_types),
+        "up": ", ".join(configs.unet.up_block_types),
+        "predicts": configs.scheduler.prediction_type,
+        "schedule": f"{configs.scheduler.beta_schedule}, "
+        f"{schedule.num_train_timesteps} timesteps, ᾱ from {schedule.alphas_cumprod[0]:.6f} to "
+        f"{last:.2g}",
+        "traps": _traps(configs.scheduler, schedule),
+    }
+
+
+def _traps(config: SchedulerConfig, schedule: NoiseSchedule) -> list[str]:
+    """What in this config has misled people elsewhere, and what is done about it here."""
+    traps = []
+    if config.clip_sample or config.thresholding:
+        traps.append(
+            "clip_sample or thresholding is on: clamped steps cannot be undone. Off in invert, "
+            "sample and morph; on only in the diffusers-compatible call."
+        )
+    if config.set_alpha_to_one:
+        traps.append(
+            "set_alpha_to_one: diffusers ends at the clean level, from which no inversion can "
+            "start. Here both directions end at t = 0."
+        )
+    if config.steps_offset:
+        traps.append(f"steps_offset={config.steps_offset} shifts diffusers' leading timesteps.")
+    if schedule.alphas_cumprod[-1] == 0:
+        traps.append("ᾱ is 0 at the last timestep: inversion ends one timestep before it.")
+    elif schedule.alphas_cumprod[-1] > 1e-3:
+        traps.append(
+            f"The schedule ends with ᾱ = {schedule.alphas_cumprod[-1]:.2g}: a little of the "
+            "picture is left in the noisiest level."
+        )
+    return traps

@@ -1,0 +1,64 @@
+"""Where, and in which precision, does a network run best?"""
+
+import torch
+
+from ddim_interp.errors import ArgumentError
+
+__all__ = ["DTYPES", "draft_dtype", "parse_device", "parse_dtype"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions by the names of the command line."""
+
+
+def parse_device(name: str | torch.device = "auto") -> torch.device:
+    """A device by name; `auto` is the first GPU there is, else the CPU.
+
+    Raises:
+        ArgumentError: There is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or ["it does not answer"])[0].rstrip(".")
+        raise ArgumentError(
+            f"device={str(name)!r} cannot be used: {reason}; choose auto, cpu, cuda or mps."
+        ) from None
+    return device
+
+
+def parse_dtype(name: str | torch.dtype) -> torch.dtype | None:
+    """A precision by name; None for `auto`.
+
+    Raises:
+        ArgumentError: No precision has that name.
+    """
+    if isinstance(name, torch.dtype):
+        if name not in (*DTYPES.values(), torch.float64):
+            raise ArgumentError(f"dtype={name} is no precision for a network; use float32.")
+        return name
+    if name == "auto":
+        return None
+    if name not in DTYPES:
+        raise ArgumentError(f"dtype={name!r} is unknown; choose auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def draft_dtype(device: torch.device) -> torch.dtype:
+    """The fastest precision for frames that the eye cannot tell from float32.
+
+    bfloat16 where the hardware multiplies it natively; where it would be emulated it is slower than
+    float32, and float32 it stays. Half the bits of the network cost a frame about as much as saving
+    it in 8 bits does; inversion, which has to undo every step, is always done in float32.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32

@@ -1,0 +1,70 @@
+"""Remember frames without holding them in memory: there and back again."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+import numpy as np
+
+from ddim_interp.errors import StorageError
+from ddim_interp.shapes import Frame
+
+__all__ = ["Spool"]
+
+
+class Spool:
+    """Frames of one shape in an anonymous temporary file, read back in any order.
+
+    A boomerang plays every frame twice. Drawing them again costs hours on a large model, holding
+    them costs memory that grows with the film; the disk has room. The file has no name, so nothing
+    is left behind however the program ends.
+
+    Example:
+        >>> with Spool() as spool:
+        ...     for grey in (1, 2, 3):
+        ...         spool.append(np.full((2, 2, 3), grey, np.uint8))
+        ...     [int(frame[0, 0, 0]) for frame in spool.frames([2, 0])]
+        [3, 1]
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, frame: Frame) -> None:
+        """Remember a frame.
+
+        Raises:
+            StorageError: The disk for temporary files is full.
+        """
+        self._shape = frame.shape
+        try:
+            self._file.write(frame.tobytes())
+        except OSError as error:
+            raise StorageError(
+                f"The folder for temporary files ({tempfile.gettempdir()}) took no more: "
+                f"{error.strerror}; free some space, or set TMPDIR to another folder."
+            ) from error
+        self._count += 1
+
+    def frames(self, numbers: Iterable[int]) -> Iterator[Frame]:
+        """The frames of these numbers, in this order."""
+        size = int(np.prod(self._shape))
+        for number in numbers:
+            self._file.seek(number * size)
+            yield np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)
