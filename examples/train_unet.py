@@ -38,6 +38,8 @@ from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
 from ddim_interp.denoiser import NetworkDenoiser
 from ddim_interp.files import atomic_file
 from ddim_interp.grid import make_grid
+from ddim_interp.images import to_frames
+from ddim_interp.latents import draw
 from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
 from ddim_interp.trajectory import last, sample
 from ddim_interp.unet import UNet2DModel
@@ -238,40 +240,38 @@ class Training:
         self.seen, self.seconds = state["seen"], state["seconds"]
 
 
-def new_unet(size: int, channels: Sequence[int], layers: int) -> UNet2DModel:
-    """A U-Net with random weights; attention is at its coarsest level, where it is cheap."""
-    plain = len(channels) - 1
+def new_unet(size: int, channels: Sequence[int], layers: int, attention: int) -> UNet2DModel:
+    """A U-Net with random weights and attention at its coarsest levels, where it is cheap."""
+    plain = len(channels) - attention
     return UNet2DModel(
         sample_size=size,
         block_out_channels=tuple(channels),
         layers_per_block=layers,
-        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
-        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
-        attention_head_dim=min(32, channels[-1]),
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
+        up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
+        attention_head_dim=16,
         norm_num_groups=8,
     )
 
 
 @torch.inference_mode()
 def sheet(unet: UNet2DModel, count: int, steps: int = 25) -> Image.Image:
-    """What the network makes of seeds 0 … count − 1, in rows of eight."""
+    """What the network makes of seeds 0 … count − 1."""
     side = unet.config.sample_size
-    latents = torch.stack(
-        [torch.randn(3, side, side, generator=Generator().manual_seed(n)) for n in range(count)]
-    )
     grid = make_grid(NoiseSchedule.from_config(SCHEDULER), steps)
     denoiser = NetworkDenoiser(unet, "v_prediction")
-    x_0 = torch.cat(
-        [last(sample(denoiser, x_T.to(unet.device), grid)).x.cpu() for x_T in latents.split(64)]
+    latents = draw(range(count), (3, side, side)).split(64)
+    return tiled(
+        torch.cat([last(sample(denoiser, x_T.to(unet.device), grid)).x.cpu() for x_T in latents])
     )
-    return tiled(x_0)
 
 
 def tiled(x: Tensor) -> Image.Image:
-    """Pictures in [−1, 1], (N, 3, S, S), in rows of eight."""
-    pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte()
-    rows = pixels.unflatten(0, (-1, min(8, len(x)))).permute(0, 3, 1, 4, 2)
-    return Image.fromarray(rows.flatten(2, 3).flatten(0, 1).numpy())
+    """Pictures in [−1, 1], (N, 3, S, S), N a multiple of eight, in rows of eight."""
+    frames = to_frames(x)
+    rows, side = len(frames) // 8, frames.shape[1]
+    sheet = frames.reshape(rows, 8, side, side, 3).transpose(0, 2, 1, 3, 4)
+    return Image.fromarray(sheet.reshape(rows * side, 8 * side, 3))
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -286,6 +286,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--size", type=int, default=64, help="side of a picture, for a new network")
     add("--channels", type=int, nargs="+", default=[24, 48, 96, 192], help="... its widths")
     add("--layers", type=int, default=1, help="... its ResNets per block")
+    add("--attention", type=int, default=1, help="... its levels with attention, the coarsest")
     add("--pictures", type=int, default=1_500_000, help="length of the training, in pictures drawn")
     add("--batch-size", type=int, default=64)
     add("--learning-rate", type=float, default=1e-3, help="at its highest")
@@ -312,7 +313,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     o = arguments(argv)
     torch.set_num_threads(o.threads)
     torch.manual_seed(o.seed)
-    unet = read_checkpoint(o.init).unet if o.init else new_unet(o.size, o.channels, o.layers)
+    unet = (
+        read_checkpoint(o.init).unet
+        if o.init
+        else new_unet(o.size, o.channels, o.layers, o.attention)
+    )
     training = Training(unet, o)
     folder = o.output.with_name(o.output.name + "-training")
     folder.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def test_the_loss_falls(recipe: ModuleType, pictures: Path, tmp_path: Path) -> N
 def test_training_goes_on_from_another_model(
     recipe: ModuleType, pictures: Path, tmp_path: Path
 ) -> None:
-    start = recipe.new_unet(16, (8, 16), 1)
+    start = recipe.new_unet(16, (8, 16), layers=1, attention=1)
     recipe.write_checkpoint(tmp_path / "start", start, recipe.SCHEDULER)
     still = ["--learning-rate", "0", "--pictures", "8"]
     recipe.main(
