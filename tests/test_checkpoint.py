@@ -548,13 +548,13 @@ def test_a_flipped_bit_in_the_hub_s_cache_is_found(folder: Path) -> None:
     (folder / WEIGHTS).symlink_to(blob)
     good = blob.read_bytes()
     assert read_checkpoint(folder).weights_sha256 == blob.name
-    for place in random.Random(0).sample(range(len(good) // 2, len(good)), 50):
+    for place in random.Random(0).sample(range(len(good) // 2, len(good)), 20):
         blob.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         with pytest.raises(ModelError, match="damaged in the cache"):
             read_checkpoint(folder)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "file", ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json", WEIGHTS]
 )
@@ -563,7 +563,7 @@ def test_damage_at_random_is_refused_or_harmless(folder: Path, file: str, seed: 
     rng = random.Random(f"{file} {seed}")
     good = (folder / file).read_bytes()
     most = min(len(good), 4000)  # the header; the numbers behind it are anybody's
-    for _ in range(25):
+    for _ in range(20):
         data = bytearray(good)
         for _ in range(rng.randint(1, 3)):
             place = rng.randrange(min(most, len(data)))

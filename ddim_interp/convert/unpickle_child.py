@@ -11,13 +11,13 @@ import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from ddim_interp.tensors import write_tensors
 
-__all__ = ["main", "tensors_in"]
+__all__ = ["extract", "main", "tensors_in"]
 
 _DEPTH = 8
 _FORBIDDEN = (
@@ -37,23 +37,25 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def main() -> str:
-    """Read, write, and say how it went: done, unsafe, empty or damaged."""
-    size = os.fstat(sys.stdin.fileno()).st_size
-    _limit(size)
+    """Read standard input, write what it holds, and say how it went."""
+    _limit(os.fstat(sys.stdin.fileno()).st_size)
     _guard(Path.cwd())
+    word, tensors = extract(sys.stdin.buffer)
+    if tensors:
+        write_tensors("tensors.safetensors", tensors)
+    return word
+
+
+def extract(file: IO[bytes]) -> tuple[str, dict[str, torch.Tensor]]:
+    """The tensors of a pickle, and how it went: done, empty, damaged or unsafe."""
     try:
-        pickled = torch.load(sys.stdin.buffer, map_location="cpu", weights_only=True)
+        pickled = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, PermissionError):
-        return "unsafe"
-    except MemoryError:
-        raise
-    except Exception:
-        return "damaged"
+        return "unsafe", {}
+    except Exception:  # a damaged file raises whatever it leads to
+        return "damaged", {}
     tensors = dict(tensors_in(pickled))
-    if not tensors:
-        return "empty"
-    write_tensors("tensors.safetensors", tensors)
-    return "done"
+    return ("done" if tensors else "empty"), tensors
 
 
 def tensors_in(
