@@ -60,7 +60,11 @@ class _Scheduler:
     def from_config(cls, config: Mapping[str, Any] | SchedulerConfig, **overrides: Any) -> Any:
         """Build from another scheduler's config; keys of its own kind are left."""
         if not isinstance(config, SchedulerConfig):
-            config = SchedulerConfig.from_mapping(config)
+            # diffusers marks what was left at the other class's defaults; ours apply there.
+            unset = config.get("_use_default_values", ())
+            config = SchedulerConfig.from_mapping(
+                {key: value for key, value in config.items() if key not in unset}
+            )
         return cls(**(config.to_dict() | overrides))
 
     def __len__(self) -> int:
