@@ -9,7 +9,7 @@ import errno
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -233,10 +233,29 @@ def _upright_srgb(image: Image.Image, label: str) -> Image.Image:
     """Decode `image`, as RGB, on white, the way up it was taken."""
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(_too_large(f"{label} ({image.height}×{image.width})"))
-    image.load()
+    with _silent_libtiff() if image.format == "TIFF" else nullcontext():
+        image.load()
     turn = _UPRIGHT.get(_orientation(image))
     rgb = _srgb(image, label)
     return rgb if turn is None else rgb.transpose(turn)
+
+
+@contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """Keep what libtiff, of itself, says on stderr about a damaged file from the user's screen."""
+    try:
+        screen = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(nowhere)
 
 
 def _orientation(image: Image.Image) -> int:
