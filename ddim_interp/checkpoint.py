@@ -20,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,19 @@ class Parts:
 
 @dataclass(frozen=True)
 class Configs:
-    """What a model is, read without its weights."""
+    """What a model is, read without its weights.
+
+    Args:
+        parts: Where its files are.
+        unet: What the network is built of.
+        scheduler: The levels it was trained on.
+        warning: What the user should be told: the schedule has options that mean nothing here.
+    """
 
     parts: Parts
     unet: UNetConfig
     scheduler: SchedulerConfig
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +122,14 @@ class Checkpoint:
         scheduler_config: The levels it was trained on.
         weights_sha256: SHA-256 of its weights file; of the files' hashes in order, if several.
         source: What it is called: no absolute path, it goes into recipes.
+        warning: What the user should be told, if anything.
     """
 
     unet: UNet2DModel
     scheduler_config: SchedulerConfig
     weights_sha256: str
     source: str
+    warning: str | None = None
 
     @property
     def unet_config(self) -> UNetConfig:
@@ -166,6 +176,7 @@ def read_checkpoint(
         configs.scheduler,
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
         source or folder.resolve().name,
+        configs.warning,
     )
 
 
@@ -194,6 +205,7 @@ def read_configs(folder: StrPath, parts: Parts | None = None) -> Configs:
         parts,
         UNetConfig.from_mapping(unet, shown(folder / parts.unet_config)),
         SchedulerConfig.from_mapping(scheduler, shown(folder / (parts.scheduler_config or ""))),
+        _unknown_options(scheduler, parts.scheduler_config),
     )
 
 
@@ -435,6 +447,15 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> None:
             f"{source} names a scheduler, but scheduler/scheduler_config.json is missing; "
             "get the model again."
         )
+
+
+def _unknown_options(scheduler: Mapping[str, Any], source: str | None) -> str | None:
+    """A word on options that a DDIM schedule does not have: a misspelt one would go unnoticed."""
+    if scheduler.get("_class_name") != "DDIMScheduler":
+        return None  # other schedulers have options of their own
+    known = {field.name for field in fields(SchedulerConfig)}
+    unknown = [key for key in scheduler if key not in known and not key.startswith("_")]
+    return f"{source} has options that mean nothing to DDIM: {_few(unknown)}." if unknown else None
 
 
 def _check_class(config: Mapping[str, Any], known: set[str], source: str) -> None:

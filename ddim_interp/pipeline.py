@@ -134,7 +134,7 @@ class DDIMPipeline:
             name=located.name,
             weights_sha256=checkpoint.weights_sha256,
         )
-        pipe.warning = located.warning
+        pipe.warning = located.warning or checkpoint.warning
         pipe._draft_dtype = draft_dtype(where) if precision is None else None
         return pipe.to(where)
 

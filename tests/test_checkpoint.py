@@ -377,6 +377,19 @@ def test_a_wrong_value_is_named_with_its_file(
     assert file.rpartition("/")[2] in str(caught.value)
 
 
+def test_options_that_mean_nothing_are_told(folder: Path) -> None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    assert read_checkpoint(folder).warning is None
+    edit_json(path, beta_stat=1e-3, _note="mine")
+    model = read_checkpoint(folder)
+    assert model.scheduler_config == SCHEDULE
+    assert model.warning == (
+        "scheduler/scheduler_config.json has options that mean nothing to DDIM: beta_stat."
+    )
+    edit_json(path, _class_name="PNDMScheduler")  # whose own options these may be
+    assert read_checkpoint(folder).warning is None
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
