@@ -460,8 +460,8 @@ def _unknown_options(scheduler: Mapping[str, Any], source: str | None) -> str | 
 
 def _check_class(config: Mapping[str, Any], known: set[str], source: str) -> None:
     """Refuse a class name that is not among the known; none at all will do."""
-    name = config.get("_class_name", min(known))
-    if not isinstance(name, str) or name not in known:
+    name = config.get("_class_name")
+    if "_class_name" in config and not (isinstance(name, str) and name in known):
         raise ModelError(
             f"{source} is for the class {name!r:.60}; "
             f"this program knows {', '.join(sorted(known))}."

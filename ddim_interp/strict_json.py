@@ -63,7 +63,7 @@ def parse_object(
     except ValueError:
         raise error(f"{name} is not JSON; get it again from its source.") from None
     if not isinstance(value, dict):
-        raise error(f"{name} holds {value!s:.40} where {{…}} is expected; check the file.")
+        raise error(f"{name} holds {value!r:.40} where {{…}} is expected; check the file.")
     return value
 
 

@@ -394,7 +394,7 @@ def test_options_that_mean_nothing_are_told(folder: Path) -> None:
     ("text", "says"),
     [
         (b"[1]", "holds [1] where"),
-        (b'"x"', "holds x where"),
+        (b'"x"', "holds 'x' where"),
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
         (b"\xff\xfe{}", "is not JSON"),
