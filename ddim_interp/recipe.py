@@ -12,6 +12,7 @@ from html import escape, unescape
 from typing import Any
 
 from ddim_interp.errors import ArgumentError, ImageError
+from ddim_interp.strict_json import parse_object
 
 __all__ = ["MAX_RECIPE_BYTES", "from_xmp", "pack", "printable", "to_xmp", "unpack"]
 
@@ -67,7 +68,7 @@ def unpack(text: str | bytes) -> dict[str, Any]:
     """Read back what `pack` wrote, from a file that anybody may have made.
 
     Raises:
-        ImageError: It is too long, or no JSON object.
+        ImageError: It is too long, or no strict JSON object.
 
     Example:
         >>> unpack('{"model": "cats\\\\u001b[31m"}')
@@ -78,15 +79,10 @@ def unpack(text: str | bytes) -> dict[str, Any]:
             f"The recipe in the file is {len(text):,} bytes long, more than "
             f"{MAX_RECIPE_BYTES:,}; it is not one of ours."
         )
-    try:
-        recipe = json.loads(text, parse_constant=_not_json)
-        if not isinstance(recipe, dict):
-            raise ValueError("it is not an object")
-        clean: dict[str, Any] = _each_text(recipe, printable)
-    except (ValueError, RecursionError) as error:
-        raise ImageError(
-            f"The recipe in the file is not JSON ({printable(str(error))}); it is not one of ours."
-        ) from None
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    clean: dict[str, Any] = _each_text(
+        parse_object(data, "The recipe in the file", ImageError), printable
+    )
     return clean
 
 
@@ -113,10 +109,6 @@ def from_xmp(packet: str) -> str | None:
 def printable(text: str) -> str:
     """`text` without characters that do not print: control codes, bidirectional overrides, …"""
     return "".join(c for c in text if c.isprintable())
-
-
-def _not_json(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON's")
 
 
 def _base_name(text: str) -> str:
