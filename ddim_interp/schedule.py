@@ -217,7 +217,7 @@ class NoiseSchedule:
         """Where this checkpoint's sampler ends: beyond the table, at `final_alpha_cumprod`."""
         return Level(-1.0, self.final_alpha_cumprod)
 
-    @property
+    @cached_property
     def lowest(self) -> Level:
         """t = 0, the cleanest level the network knows, and the place to start an inversion from.
 
@@ -227,7 +227,7 @@ class NoiseSchedule:
         """
         return self.level(0)
 
-    @property
+    @cached_property
     def highest(self) -> Level:
         """The noisiest level that still holds any signal: T − 1, or the one before it if ᾱ = 0."""
         last = self.num_train_timesteps - 1

@@ -1,0 +1,131 @@
+"""Which levels does a trajectory visit?"""
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from ddim_interp.errors import ArgumentError, ScheduleError
+from ddim_interp.grid import SPACINGS, Grid, make_grid, timesteps
+from ddim_interp.schedule import NoiseSchedule
+
+LINEAR = NoiseSchedule.from_config({})
+ZERO_SNR = NoiseSchedule.from_config({"rescale_betas_zero_snr": True})
+HUNDRED = NoiseSchedule.from_config({"num_train_timesteps": 100, "beta_end": 0.2})
+every_spacing = pytest.mark.parametrize("spacing", SPACINGS)
+
+
+@every_spacing
+def test_every_step_count_gives_a_falling_grid_on_the_table_or_is_refused(spacing: str) -> None:
+    refused = []
+    for steps in range(1, 1001):
+        try:
+            grid = make_grid(LINEAR, steps, spacing)
+        except ScheduleError:
+            refused.append(steps)
+            continue
+        assert 2 <= len(grid) <= steps + 1
+        assert_falling(grid)
+    starts_at_the_end = [1] if spacing in ("leading", "linspace", "quad") else []
+    starts_too_low = [*range(501, 901)] if spacing == "leading" else []
+    assert refused == starts_at_the_end + starts_too_low
+
+
+@pytest.mark.parametrize("steps", [2, 3, 10, 50, 333, 1000])
+@pytest.mark.parametrize("schedule", [ZERO_SNR, HUNDRED], ids=["zero-snr", "hundred"])
+@every_spacing
+def test_grids_of_other_schedules_fall_too(
+    spacing: str, schedule: NoiseSchedule, steps: int
+) -> None:
+    assert_falling(make_grid(schedule, min(steps, schedule.num_train_timesteps), spacing))
+
+
+def assert_falling(grid: Grid) -> None:
+    """On the table, and every level strictly cleaner than the one before."""
+    assert 0 <= grid[-1].timestep and grid[0].timestep <= 999
+    assert all(t.timestep > s.timestep and t.alpha_bar < s.alpha_bar for t, s in pairwise(grid))
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing", "log-snr", "karras"])
+@pytest.mark.parametrize("steps", [2, 10, 50, 333])
+def test_a_grid_has_as_many_steps_as_asked_or_ends_with_its_own_last_level(
+    spacing: str, steps: int
+) -> None:
+    own_end = spacing in ("leading", "linspace")
+    assert len(make_grid(LINEAR, steps, spacing)) - 1 == steps - own_end
+    assert len(make_grid(LINEAR, steps, spacing, end=LINEAR.clean)) - 1 == steps
+
+
+@every_spacing
+def test_a_grid_ends_where_it_is_told_to(spacing: str) -> None:
+    assert make_grid(LINEAR, 20, spacing)[-1] == LINEAR.lowest
+    assert make_grid(LINEAR, 20, spacing, end=LINEAR.clean)[-1] == LINEAR.clean
+    assert make_grid(LINEAR, 20, spacing, end=LINEAR.level(300))[-1] == LINEAR.level(300)
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "trailing", "log-snr", "karras"])
+def test_a_grid_starts_at_the_noisiest_level(spacing: str) -> None:
+    assert make_grid(LINEAR, 20, spacing)[0].timestep == pytest.approx(999, abs=1e-6)
+
+
+@pytest.mark.parametrize("spacing", ["log-snr", "karras"])
+def test_warped_grids_stay_below_pure_noise(spacing: str) -> None:
+    assert make_grid(ZERO_SNR, 20, spacing)[0].timestep == pytest.approx(998, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "first", "last"),
+    [
+        ("leading", [980, 960, 940], [40, 20, 0]),
+        ("linspace", [999, 979, 958], [41, 20, 0]),
+        ("trailing", [999, 979, 959], [39, 19, 0]),
+        ("quad", [800, 767, 736], [2, 1, 0]),
+    ],
+)
+def test_fifty_steps_visit_the_known_timesteps(
+    spacing: str, first: list[int], last: list[int]
+) -> None:
+    visited = [level.timestep for level in make_grid(LINEAR, 50, spacing)]
+    assert (visited[:3], visited[-3:]) == (first, last)
+
+
+def test_log_snr_steps_are_even_in_log_sigma() -> None:
+    logs = [math.log(level.ratio) for level in make_grid(LINEAR, 25, "log-snr")]
+    strides = [high - low for high, low in pairwise(logs)]
+    assert strides == pytest.approx([strides[0]] * 25, rel=1e-6)
+
+
+def test_karras_steps_are_even_in_the_seventh_root_of_sigma() -> None:
+    roots = [level.ratio ** (1 / 7) for level in make_grid(LINEAR, 25, "karras")]
+    strides = [high - low for high, low in pairwise(roots)]
+    assert strides == pytest.approx([strides[0]] * 25, rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+@every_spacing
+def test_a_step_count_off_the_table_is_refused(spacing: str, steps: int) -> None:
+    with pytest.raises(ScheduleError, match="use 1 to 1000"):
+        make_grid(LINEAR, steps, spacing)
+
+
+@pytest.mark.parametrize("steps", [501, 600, 899])
+def test_leading_grids_that_would_start_in_half_a_picture_are_refused(steps: int) -> None:
+    with pytest.raises(ScheduleError, match="use trailing or log-snr spacing, or at most 500 step"):
+        make_grid(LINEAR, steps, "leading")
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "quad"])
+def test_a_grid_that_would_end_where_it_starts_is_refused(spacing: str) -> None:
+    with pytest.raises(ScheduleError, match="use trailing or log-snr spacing, or more steps"):
+        make_grid(LINEAR, 1, spacing)
+
+
+def test_an_unknown_spacing_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ArgumentError, match="leading, linspace, trailing, quad, log-snr, karras"):
+        make_grid(LINEAR, 50, "even")
+
+
+def test_an_offset_that_leads_off_the_table_is_refused() -> None:
+    assert timesteps(LINEAR, 999, "leading", steps_offset=1)[0] == 999
+    with pytest.raises(ScheduleError, match="use fewer steps, or steps_offset=0"):
+        timesteps(LINEAR, 1000, "leading", steps_offset=1)
