@@ -58,16 +58,17 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the program, and turn whatever ends it into an exit code: the one place that does."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(_run())
 
 
-class _Terminated(BaseException):
-    """SIGTERM came."""
+class _Stopped(BaseException):
+    """A signal asked the program to end; click's own handling would add lines to ours."""
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Stopped(number)
 
 
 def _run() -> int:
@@ -77,12 +78,8 @@ def _run() -> int:
         return code if isinstance(code, int) else 0
     except DdimInterpError as error:
         return _say(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        return _say("Stopped; nothing half-made was left behind.", 130)
-    except KeyboardInterrupt:
-        return _say("Stopped; nothing half-made was left behind.", 130)
-    except _Terminated:
-        return _say("Terminated; nothing half-made was left behind.", 143)
+    except _Stopped as stopped:
+        return _say("Stopped; nothing half-made was left behind.", 128 + stopped.args[0])
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:

@@ -1,0 +1,337 @@
+"""The command line: its contracts, and every way to hold it wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ddim_interp.cli import cli, options
+
+FAST = ("--steps", "4", "--frames", "4")
+
+
+def run(*arguments, cwd=None, **options):
+    """The program as a process: code, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ddim_interp", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        **options,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The program in this process, which has torch already: code, stdout, stderr."""
+    from ddim_interp.cli import _run
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ddim-interp", *map(str, arguments)])
+        code = _run()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def refused(result, code, *words):
+    """One line on stderr with these words, nothing on stdout, this exit code."""
+    got, out, err = result
+    assert got == code, err
+    assert out == ""
+    assert err.startswith("ddim-interp: ") and err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+def leftovers(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# ---- contracts ----
+
+
+def test_morph_writes_a_film_and_one_json_document(call, tiny_folder, pictures, tmp_path):
+    film = tmp_path / "film.gif"
+    code, out, _ = call("morph", *pictures, "-o", film, "--model", tiny_folder, "--json", *FAST)
+    assert code == 0
+    report = json.loads(out)
+    assert report["outputs"] == [str(film)] and report["frames"] == 4
+    assert report["nfe"] > 0 and report["seconds"] > 0 and report["model"] == "tiny"
+    for keyframe in report["keyframes"]:
+        assert {"source", "roundtrip_mse", "roundtrip_max_level", "latent_power"} <= keyframe.keys()
+    assert leftovers(tmp_path) == ["film.gif"]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm", ".webp", ".apng", ".png", ""])
+def test_every_sink_takes_a_morph_and_tells_its_recipe(call, tiny_folder, tmp_path, suffix):
+    film = tmp_path / f"film{suffix}"
+    arguments = ("morph", "seed:1", "seed:2", "-o", film, "--model", tiny_folder, *FAST)
+    assert call(*arguments)[:2] == (0, f"{film}\n")
+    code, out, _ = call("info", film, "--json")
+    assert code == 0
+    assert [k["source"] for k in json.loads(out)["keyframes"]] == ["seed:1", "seed:2"]
+    assert str(tmp_path) not in out
+    first = film.read_bytes() if film.is_file() else None
+    if first is not None:
+        assert call(*arguments, "--overwrite")[0] == 0
+        assert film.read_bytes() == first, "two runs give the same bytes"
+
+
+def test_latents_travel_through_a_file(call, tiny_folder, pictures, tmp_path):
+    z, sheet, film = tmp_path / "z.safetensors", tmp_path / "sheet.png", tmp_path / "film.png"
+    common = ("--model", tiny_folder, "--steps", "4")
+    code, out, _ = call("invert", *pictures, "-o", z, "--json", *common)
+    report = json.loads(out)
+    assert code == 0 and report["outputs"] == [str(z)]
+    assert [image["source"] for image in report["images"]] == ["disc.png", "ring.png"]
+    assert {"roundtrip_mse", "roundtrip_max_level", "latent_power"} <= report["images"][0].keys()
+    assert call("sample", "--latents", z, "-o", sheet, *common)[0] == 0
+    code, out, _ = call("morph", f"{z}#1", z, "-o", film, "--frames", "5", "--json", *common)
+    assert code == 0
+    sources = [keyframe["source"] for keyframe in json.loads(out)["keyframes"]]
+    assert sources == ["z.safetensors#1", "z.safetensors#0", "z.safetensors#1"]
+    code, out, _ = call("info", z)
+    assert code == 0 and "disc.png" in out and "roundtrip_mse" in out
+
+
+def test_a_seed_is_one_picture_in_any_batch(call, tiny_folder, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, seeds, size in zip(folders, ("3-6", "5,3"), ("3", "1"), strict=True):
+        arguments = ("--seeds", seeds, "-o", folder, "--batch-size", size, "--steps", "4")
+        assert call("sample", *arguments, "--model", tiny_folder)[0] == 0
+    a = [Image.open(folders[0] / f"frame_{i:06}.png").tobytes() for i in (2, 0)]
+    b = [Image.open(folders[1] / f"frame_{i:06}.png").tobytes() for i in (0, 1)]
+    for one, other in zip(a, b, strict=True):
+        difference = max(abs(p - q) for p, q in zip(one, other, strict=True))
+        assert difference <= 1
+
+
+def test_models_are_listed_shown_and_converted(call, tiny_folder, tmp_path):
+    code, out, _ = call("models", "list", "--json")
+    assert code == 0 and json.loads(out)["models"][0] == {
+        "name": "fruit64",
+        "revision": None,
+        "embedded": True,
+    }
+    code, out, _ = call("models", "show")
+    assert code == 0 and "v_prediction" in out and "GFLOP" in out
+    code, out, _ = call("models", "show", tiny_folder)
+    assert code == 0 and "clip_sample" in out
+    pickled = tmp_path / "old"
+    for part in ("unet", "scheduler"):
+        (pickled / part).mkdir(parents=True)
+        for file in (tiny_folder / part).glob("*.json"):
+            (pickled / part / file.name).write_bytes(file.read_bytes())
+    from ddim_interp.tensors import read_tensors
+
+    state, _ = read_tensors(next((tiny_folder / "unet").glob("*.safetensors")))
+    torch.save(state, pickled / "unet" / "diffusion_pytorch_model.bin")
+    refused(
+        call("morph", "seed:1", "seed:2", "-o", tmp_path / "x.gif", "--model", pickled),
+        78,
+        "ddim-interp models convert",
+    )
+    new = tmp_path / "new"
+    assert call("models", "convert", pickled, "-o", new)[:2] == (0, f"{new}\n")
+    assert call("sample", "--seeds", "1", "-o", tmp_path / "a.png", "--model", new)[0] == 0
+
+
+def test_doctor_tells_versions_and_nothing_private(call):
+    code, out, _ = call("doctor", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["torch"].startswith(torch.__version__.split("+")[0])
+    assert str(Path.home()) not in out and "/" not in facts["hub cache"]
+
+
+def test_choices_match_the_registries():
+    from ddim_interp.grid import SPACINGS
+    from ddim_interp.interpolate import BLENDS
+    from ddim_interp.precision import DTYPES
+    from ddim_interp.solver import SOLVERS
+
+    assert options.BLENDS == tuple(BLENDS)
+    assert options.SPACINGS == tuple(SPACINGS)
+    assert options.SOLVERS == tuple(SOLVERS)
+    assert options.DTYPES == ("auto", *DTYPES)
+
+
+@pytest.mark.parametrize("command", list(cli.list_commands(None)))
+def test_every_command_explains_itself(call, command):
+    code, out, _ = call(command, "-h")
+    assert code == 0 and len(out) > 100
+
+
+# ---- refusals ----
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """Files that are not what they say."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "text.png").write_text("I am no picture.")
+    (folder / "empty.png").write_bytes(b"")
+    Image.new("RGB", (64, 64), "red").save(folder / "whole.jpg")
+    whole = (folder / "whole.jpg").read_bytes()
+    (folder / "torn.jpg").write_bytes(whole[: len(whole) // 2])
+    ihdr = b"\0\0\0\rIHDR" + (60000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    import zlib
+
+    crc = zlib.crc32(ihdr[4:]).to_bytes(4, "big")
+    (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + ihdr + crc)
+    (folder / "sub").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("missing.png", 66),
+        ("text.png", 65),
+        ("empty.png", 65),
+        ("torn.jpg", 65),
+        ("huge.png", 65),
+        ("sub", 65),
+    ],
+)
+def test_bad_pictures_are_one_line(call, bad, tiny_folder, tmp_path, name, code):
+    film = tmp_path / "film.gif"
+    result = call("morph", bad / name, "seed:1", "-o", film, "--model", tiny_folder, *FAST)
+    refused(result, code, name)
+    assert not film.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("--steps", "0"), 2, "steps=0"),
+        (("--steps", "1001"), 2, "1000"),
+        (("--steps", "many"), 2, "many"),
+        (("--frames", "1"), 2, "frames=1"),
+        (("--fps", "0"), 2, "fps"),
+        (("--fps", "99"), 2, "50"),
+        (("--blend", "mash"), 2, "slerp"),
+        (("--solver", "magic"), 2, "ddim"),
+        (("--ease", "wobble"), 2, "wobble"),
+        (("--dtype", "int4"), 2, "fp32"),
+        (("--device", "toaster"), 2, "cpu"),
+        (("--batch-size", "0"), 2, "batch-size"),
+        (("--what",), 2, "--what"),
+        (("--model", "no/such/folder"), 66, "no/such/folder"),
+    ],
+)
+def test_bad_arguments_are_one_line(call, tiny_folder, tmp_path, arguments, code, word):
+    film = tmp_path / "film.gif"
+    model = () if "--model" in arguments else ("--model", tiny_folder)
+    refused(call("morph", "seed:1", "seed:2", "-o", film, *model, *arguments), code, word)
+    assert leftovers(tmp_path) == []
+
+
+def test_one_keyframe_is_not_a_film(call, tiny_folder, tmp_path):
+    result = call("morph", "seed:1", "-o", tmp_path / "film.gif", "--model", tiny_folder)
+    refused(result, 2, "at least 2 keyframes")
+
+
+def test_output_troubles_are_found_before_the_model_runs(call, tmp_path, monkeypatch):
+    from ddim_interp import DDIMPipeline
+
+    def loaded(*_, **__):
+        pytest.fail("the model was loaded")
+
+    monkeypatch.setattr(DDIMPipeline, "from_pretrained", loaded)
+    there = tmp_path / "there.gif"
+    there.write_bytes(b"mine")
+    seeds = ("morph", "seed:1", "seed:2", "-o")
+    refused(call(*seeds, there), 73, "overwrite")
+    refused(call(*seeds, tmp_path / "film.xyz"), 2, ".gif")
+    refused(call(*seeds, tmp_path / "no" / "film.gif"), 73, "no")
+    refused(call("invert", "seed:1", "-o", tmp_path / "z.png"), 2, ".safetensors")
+    assert there.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_an_unwritable_folder_is_found_at_once(call, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    for parent in list(locked.parents)[:-2]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    refused(call("morph", "seed:1", "-o", locked / "a.gif"), 2)  # imports what it needs
+    os.seteuid(65534)
+    try:
+        result = call("morph", "seed:1", "seed:2", "-o", locked / "a.gif")
+    finally:
+        os.seteuid(0)
+    refused(result, 73, "locked")
+
+
+def test_latents_of_another_model_are_refused(call, tiny_folder, tmp_path):
+    z = tmp_path / "z.safetensors"
+    assert call("invert", "seed:1", "-o", z, "--model", tiny_folder, "--steps", "2")[0] == 0
+    refused(call("morph", z, "seed:2", "-o", tmp_path / "x.gif"), 65, "tiny", "--model")
+
+
+@pytest.mark.parametrize("damage", ["pointer", "torn", "class"])
+def test_damaged_models_are_one_line(call, tiny_folder, tmp_path, damage):
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    if damage == "pointer":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    elif damage == "torn":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        config = model / "unet" / "config.json"
+        fields = json.loads(config.read_text()) | {"_class_name": "UNet2DConditionModel"}
+        config.write_text(json.dumps(fields))
+    out = tmp_path / "film.gif"
+    refused(call("morph", "seed:1", "seed:2", "-o", out, "--model", model, *FAST), 78)
+    assert not out.exists()
+
+
+def test_no_control_byte_reaches_the_terminal(call, tmp_path, tiny_folder):
+    evil = "a\x1b[31m\nb.png"
+    result = call("morph", evil, "seed:1", "-o", tmp_path / "x.gif", "--model", tiny_folder)
+    refused(result, 66)
+    assert "\x1b" not in result[2]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_leaves_nothing_behind(tmp_path, tiny_folder, number, code):
+    arguments = ("seed:1", "seed:2", "-o", tmp_path / "film.mp4", "--model", tiny_folder)
+    more = ("--frames", "100000", "--steps", "2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddim_interp", "morph", *map(str, arguments), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not leftovers(tmp_path) and process.poll() is None:
+        time.sleep(0.05)  # until it draws
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert leftovers(tmp_path) == []
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m ddim_interp models show --json | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_an_unknown_command_is_one_line():
+    refused(run("moprh"), 2, "moprh")

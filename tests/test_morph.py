@@ -1,0 +1,166 @@
+"""The main job: films that start and end on the user's own pictures."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddim_interp import DDIMPipeline, Plan, Style
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.errors import ArgumentError, InputMissingError, PathError
+from ddim_interp.images import open_image
+from ddim_interp.solver import DDIM, ImplicitEquation
+
+FAST = Plan(steps=6, solver=DDIM(equation=ImplicitEquation(passes=6, tolerance=1e-4)))
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder):
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe, keyframes, plan=FAST, batch_size=None, **style):
+    return list(pipe.morph(keyframes, plan=plan, batch_size=batch_size, **style).draw())
+
+
+def test_the_ends_are_the_users_own_pictures(tiny, pictures):
+    frames = draw(tiny, pictures, frames=7)
+    assert len(frames) == 7
+    for frame, path in zip((frames[0], frames[-1]), pictures, strict=True):
+        np.testing.assert_array_equal(frame, open_image(path, 16).frame)
+
+
+def test_raw_ends_are_what_the_latents_decode_to(tiny, pictures):
+    film = tiny.morph(pictures, plan=FAST, frames=3, raw=True)
+    decoded = tiny.sample(film.keyframes[0].state, plan=FAST).images[0]
+    np.testing.assert_array_equal(next(film.draw()), np.asarray(decoded))
+
+
+def test_what_the_inversion_missed_is_faded_near_the_ends_and_gone_in_the_middle(tiny, pictures):
+    naive = Plan(steps=6, solver=DDIM(equation=ImplicitEquation(passes=1), warm=False))
+    corrected, raw = (draw(tiny, pictures, naive, frames=21, raw=raw) for raw in (False, True))
+    added = [(a != b).mean() for a, b in zip(corrected, raw, strict=True)]
+    assert min(added[:4]) > 0.1, "the naive inversion misses; there is something to fade"
+    assert max(added[8:13]) == 0
+
+
+def test_reversed_keyframes_give_the_reversed_film(tiny):
+    there = draw(tiny, ["seed:1", "seed:2"], frames=8, batch_size=1)
+    back = draw(tiny, ["seed:2", "seed:1"], frames=8, batch_size=1)
+    for a, b in zip(there, reversed(back), strict=True):
+        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_equal_keyframes_stand_still(tiny):
+    frames = draw(tiny, ["seed:4", "seed:4"], frames=6)
+    assert all(np.abs(frame.astype(int) - frames[0]).max() <= 1 for frame in frames)
+
+
+def test_a_loop_comes_back_without_a_doubled_frame(tiny):
+    film = tiny.morph(["seed:1", "seed:2", "seed:3"], plan=FAST, frames=9, loop=True)
+    assert film.times[0] == 0 and film.times[-1] < 1
+    frames = list(film.draw())
+    seam = np.abs(frames[-1].astype(float) - frames[0]).mean()
+    steps = [np.abs(a.astype(float) - b).mean() for a, b in pairwise(frames)]
+    assert 0 < seam < 3 * max(steps)
+
+
+def test_a_boomerang_plays_its_frames_twice_and_draws_them_once(tiny):
+    film = tiny.morph(["seed:1", "seed:2"], plan=FAST, frames=10, boomerang=True)
+    counted = CountCalls(film.model.for_frames)
+    frames = list(film.draw(counted))
+    assert len(frames) == 10 and counted.nfe == 6 * 6
+    for there, back in zip(frames[1:5], reversed(frames[6:]), strict=True):
+        np.testing.assert_array_equal(there, back)
+
+
+def test_a_rest_costs_nothing(tiny):
+    film = tiny.morph(["seed:1", "seed:2"], plan=FAST, frames=10, hold=3)
+    counted = CountCalls(film.model.for_frames)
+    frames = list(film.draw(counted))
+    assert len(frames) == 10 and counted.nfe == 6 * 4
+    assert all((frame == frames[0]).all() for frame in frames[:4])
+
+
+def test_two_runs_give_the_same_frames(tiny, pictures):
+    first, second = (draw(tiny, [*pictures, "seed:3"], frames=9) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_batch_changes_no_frame_by_more_than_a_level(tiny):
+    one, many = (draw(tiny, ["seed:1", "seed:2"], frames=9, batch_size=size) for size in (1, 8))
+    assert np.abs(np.array(one, int) - np.array(many, int)).max() <= 1
+
+
+def test_evaluations_are_counted_exactly(tiny):
+    film = tiny.morph(["seed:1", "seed:2"], plan=FAST, frames=5)
+    counted = CountCalls(film.model.for_frames)
+    assert film.nfe == 0
+    assert len(list(film.draw(counted))) == 5
+    assert counted.nfe == 5 * 6
+
+
+def test_frames_stream(tiny):
+    film = tiny.morph(["seed:1", "seed:2"], plan=FAST, frames=1000, batch_size=2)
+    counted = CountCalls(film.model.for_frames)
+    next(film.draw(counted))
+    assert counted.nfe == 2 * 6
+
+
+def test_the_recipe_names_no_folder(tiny, pictures):
+    recipe = tiny.morph(pictures, plan=FAST, frames=3).recipe()
+    assert recipe["keyframes"][0]["source"] == "disc.png"
+    assert str(Path(pictures[0]).parent) not in str(recipe)
+
+
+@pytest.mark.parametrize(
+    ("keyframes", "error", "remedy"),
+    [
+        (["seed:1"], PathError, "add a picture"),
+        ([], PathError, "add a picture"),
+        (["seed:1", "seed:-2"], ArgumentError, "write seed:7"),
+        (["seed:1", "seed:99999999999999999999"], ArgumentError, "use 0 to"),
+        (["seed:1", "no-such.png"], InputMissingError, "no-such.png"),
+    ],
+)
+def test_keyframes_that_cannot_be_meant_are_refused(tiny, keyframes, error, remedy):
+    with pytest.raises(error, match=remedy):
+        tiny.morph(keyframes, plan=FAST)
+
+
+@pytest.mark.parametrize(
+    ("style", "remedy"),
+    [
+        ({"frames": 1}, "ask for 2"),
+        ({"blend": "mash"}, "choose one of slerp"),
+        ({"ease": "wobble"}, "linear"),
+        ({"hold": -1}, "0 frames or more"),
+        ({"loop": True, "boomerang": True}, "choose either"),
+        ({"frames": 7, "boomerang": True}, "ask for 8"),
+    ],
+)
+def test_a_style_that_cannot_be_meant_is_refused(style, remedy):
+    with pytest.raises(ArgumentError, match=remedy):
+        Style(**style).check()
+
+
+def test_the_middles_of_the_embedded_model_are_pictures(pipe):
+    """No frame is noise or grey: neighbouring pixels agree, and there is contrast."""
+    plan = Plan(steps=10)
+    frames = np.array(draw(pipe, ["seed:0", "seed:1"], plan=plan, frames=4), float) / 255
+    across = np.abs(np.diff(frames, axis=2)).mean((1, 2, 3))
+    spread = frames.std((1, 2, 3))
+    assert (across < 0.5 * spread).all(), "pixels of noise differ from their neighbours by 1.1 σ"
+    assert (spread > 0.03).all(), "a grey frame has no contrast"
+
+
+def test_a_real_inversion_certifies_itself(pipe, pictures):
+    film = pipe.morph(pictures, plan=Plan(steps=8), frames=2)
+    for keyframe in film.keyframes:
+        assert keyframe.certificate.roundtrip_mse < 1e-5
+        assert keyframe.certificate.roundtrip_max_level <= 3
+        assert torch.isfinite(keyframe.state.x).all()

@@ -1,0 +1,93 @@
+"""The pipeline's own verbs."""
+
+import numpy as np
+import pytest
+import torch
+
+from ddim_interp import DDIMPipeline, Plan, draw
+from ddim_interp.errors import ArgumentError, InputMissingError, ScheduleError
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder):
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+PLAN = Plan(steps=4)
+
+
+def test_seeds_and_their_latents_are_the_same_pictures(tiny):
+    by_seed = tiny.sample(seeds=[3, 4], plan=PLAN, output_type="pt").images
+    by_latent = tiny.sample(draw([3, 4], (3, 16, 16)), plan=PLAN, output_type="pt").images
+    assert torch.equal(by_seed, by_latent)
+
+
+def test_inverted_latents_decode_to_the_pictures(tiny):
+    pictures = tiny.sample(seeds=[5, 6], plan=PLAN, output_type="pt").images * 2 - 1
+    inversion = tiny.invert(pictures, plan=Plan(steps=10))
+    back = tiny.sample(inversion.state, plan=Plan(steps=10), output_type="pt").images * 2 - 1
+    assert (back - pictures).square().mean() < 1e-5
+    assert len(inversion.certificates) == 2
+
+
+def test_invert_takes_files_pil_images_and_lists(tiny, pictures):
+    from PIL import Image
+
+    one = tiny.invert(pictures[0], plan=PLAN).state.x
+    same = tiny.invert(Image.open(pictures[0]), plan=PLAN).state.x
+    both = tiny.invert([pictures[0], Image.open(pictures[1])], plan=PLAN).state.x
+    assert torch.equal(one, same) and both.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_precision_network_keeps_a_float32_state(tiny_folder, dtype):
+    half = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype=dtype)
+    half.set_progress_bar_config(disable=True)
+    images = half.sample(seeds=[1], plan=PLAN, output_type="pt").images
+    assert half.dtype == dtype and images.dtype == torch.float32
+    exact = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
+    exact.set_progress_bar_config(disable=True)
+    difference = images - exact.sample(seeds=[1], plan=PLAN, output_type="pt").images
+    assert difference.square().mean() < 1e-2
+
+
+def test_auto_precision_inverts_in_float32(tiny_folder):
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu")
+    assert pipe.dtype == torch.float32
+    draft = pipe.model.draft
+    assert draft is None or draft.dtype == torch.bfloat16
+
+
+def test_the_progress_bar_goes_to_stderr_and_can_be_switched_off(tiny_folder, capsys):
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
+    pipe(num_inference_steps=2)
+    out, err = capsys.readouterr()
+    assert out == "" and "sampling" in err
+    pipe.set_progress_bar_config(disable=True)
+    pipe(num_inference_steps=2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_numpy_pictures_lie_in_zero_to_one(tiny):
+    images = tiny(num_inference_steps=2, output_type="np").images
+    assert images.shape == (1, 16, 16, 3) and images.dtype == np.float32
+    assert 0 <= images.min() and images.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "remedy"),
+    [
+        (lambda pipe: pipe(output_type="jpeg"), ArgumentError, "pil, np or pt"),
+        (lambda pipe: pipe(num_inference_steps=0), ScheduleError, "1 to 1000"),
+        (lambda pipe: pipe(batch_size=0), ArgumentError, "1 or more"),
+        (lambda pipe: pipe(batch_size=2, generator=[torch.Generator()]), ArgumentError, "each"),
+        (lambda pipe: pipe.sample(), ArgumentError, "give one"),
+        (lambda pipe: pipe.invert(torch.zeros(1, 3, 8, 8)), ArgumentError, "3×16×16"),
+        (lambda pipe: pipe.invert("missing.png"), InputMissingError, "missing.png"),
+    ],
+)
+def test_wrong_calls_are_refused_with_a_remedy(tiny, call, error, remedy):
+    with pytest.raises(error, match=remedy):
+        call(tiny)
