@@ -177,7 +177,7 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         _lock(descriptor)
-        with _storing(path, of_the_disk=True):
+        with _storing(path, part):
             yield part
         with _storing(path):
             _sync(part)
@@ -236,7 +236,7 @@ def atomic_folder(
                 sweep_orphans(partial)
                 if not resume:
                     _empty(partial, members)
-            with _storing(path, of_the_disk=True):
+            with _storing(path, partial):
                 yield partial
             with _storing(path):
                 _sync(partial)
@@ -262,8 +262,7 @@ def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
 def open_part(part: Path) -> BinaryIO:
     """Open the temporary file of an `atomic_file`, empty, to read, write and seek; unbuffered.
 
-    Raises:
-        StorageError: The disk is full, or fails; from any method of the file.
+    An error of any of its methods becomes the StorageError of the `atomic_file` around it.
     """
     return cast(BinaryIO, _Descriptor(part))
 
@@ -291,15 +290,14 @@ def sweep_orphans(folder: StrPath) -> int:
 
 
 class _Descriptor(io.RawIOBase):
-    """A file of which every call goes through this module's `os`, and fails as a StorageError.
+    """A file of which every call goes through this module's `os`, and whose errors carry its name.
 
     It has no `fileno`, so that encoders cannot write around it.
     """
 
     def __init__(self, part: Path) -> None:
         self.name = os.fspath(part)
-        self._part = part
-        with _storing(part):
+        with _named(self.name):
             self._descriptor = os.open(part, os.O_RDWR | os.O_TRUNC)
 
     def readable(self) -> bool:
@@ -312,33 +310,33 @@ class _Descriptor(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with _storing(self._part):
+        with _named(self.name):
             data = os.read(self._descriptor, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        with _storing(self._part):
+        with _named(self.name):
             written = 0
             while written < len(view):  # the system may take less than it was given
                 written += os.write(self._descriptor, view[written:])
         return written
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _storing(self._part):
+        with _named(self.name):
             return os.lseek(self._descriptor, offset, whence)
 
     def truncate(self, size: int | None = None) -> int:
         size = self.tell() if size is None else size
-        with _storing(self._part):
+        with _named(self.name):
             os.ftruncate(self._descriptor, size)
         return size
 
     def close(self) -> None:
         if not self.closed:
             super().close()
-            with _storing(self._part):
+            with _named(self.name):
                 os.close(self._descriptor)
 
 
@@ -461,16 +459,26 @@ def _creating(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _storing(path: Path, of_the_disk: bool = False) -> Iterator[None]:
-    """Errors of writing `path`: all of them, or (around a caller's code) those only a disk has."""
+def _storing(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Errors of writing `path`: all, or (around a caller's code) those of `part` and of a disk."""
     try:
         yield
     except DdimInterpError:
         raise
     except OSError as error:
-        if of_the_disk and error.errno not in _DISK:
+        if part is not None and error.errno not in _DISK and error.filename != os.fspath(part):
             raise
         raise _storage_error(path, error) from error
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of a file that is open, with its name, as those of opening it have."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = name
+        raise
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
