@@ -151,7 +151,8 @@ class GaussianDenoiser:
         deviation = torch.sqrt(
             torch.as_tensor(
                 (s.alpha_bar * self.variance + 1 - s.alpha_bar)
-                / (t.alpha_bar * self.variance + 1 - t.alpha_bar)
+                / (t.alpha_bar * self.variance + 1 - t.alpha_bar),
+                dtype=x_t.dtype,
             )
         )
         return s.signal * self.mean + deviation * (x_t - t.signal * self.mean)

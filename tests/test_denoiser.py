@@ -1,0 +1,192 @@
+"""What is picture and what is noise in x_t?"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from ddim_interp.denoiser import (
+    CountCalls,
+    Denoiser,
+    GaussianDenoiser,
+    NetworkDenoiser,
+    Prediction,
+    add_noise,
+    predict_eps,
+    predict_x0,
+    split_output,
+)
+from ddim_interp.latents import draw
+from ddim_interp.schedule import Level, NoiseSchedule, PredictionType
+
+SCHEDULE = NoiseSchedule.from_config({})
+LEVELS = [SCHEDULE.level(t) for t in (0, 1, 250.5, 500, 998, 999)]
+every_level = pytest.mark.parametrize("t", LEVELS, ids=lambda t: f"t={t.timestep:g}")
+PREDICTIONS: tuple[PredictionType, ...] = ("epsilon", "sample", "v_prediction")
+
+pixels = st.floats(-4, 4)
+levels = st.integers(0, 999).map(SCHEDULE.level)
+
+
+def number(value: float) -> Tensor:
+    return torch.full((1, 1, 1, 1), value, dtype=torch.float64)
+
+
+def said(x_0: Tensor, eps: Tensor, t: Level, prediction_type: PredictionType) -> Tensor:
+    """What a perfect network returns."""
+    v = t.signal * eps - t.noise * x_0
+    return {"epsilon": eps, "sample": x_0, "v_prediction": v}[prediction_type]
+
+
+# Picture and noise
+
+
+@given(x_0=pixels, eps=pixels, t=levels)
+def test_predictions_undo_the_noising(x_0: float, eps: float, t: Level) -> None:
+    x_t = add_noise(number(x_0), number(eps), t)
+    assert_close(predict_x0(x_t, number(eps), t), number(x_0), rtol=0, atol=1e-12)
+    assert_close(predict_eps(x_t, number(x_0), t), number(eps), rtol=0, atol=1e-12)
+
+
+@given(x_t=pixels, eps=pixels, t=levels)
+def test_the_noising_undoes_predictions(x_t: float, eps: float, t: Level) -> None:
+    x_0 = predict_x0(number(x_t), number(eps), t)
+    assert_close(add_noise(x_0, number(eps), t), number(x_t), rtol=0, atol=1e-12)
+    assert_close(predict_eps(number(x_t), x_0, t), number(eps), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+@given(x_0=pixels, eps=pixels, t=levels)
+def test_every_prediction_type_splits_x_t_into_the_same_halves(
+    prediction_type: PredictionType, x_0: float, eps: float, t: Level
+) -> None:
+    x_t = add_noise(number(x_0), number(eps), t)
+    output = said(number(x_0), number(eps), t, prediction_type)
+    split = split_output(output, x_t, t, prediction_type)
+    assert_close(split, Prediction(number(x_0), number(eps)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
+def test_pure_noise_is_split_without_dividing_by_its_missing_signal(
+    prediction_type: PredictionType,
+) -> None:
+    pure = Level(999.0, 0.0)
+    x_0, eps = draw([0, 1], (3, 8, 8)).split(1)
+    split = split_output(said(x_0, eps, pure, prediction_type), eps, pure, prediction_type)
+    assert_close(split, Prediction(x_0, eps))
+
+
+# Networks
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+@every_level
+def test_a_network_is_asked_at_its_timestep_and_its_answer_split(
+    t: Level, prediction_type: PredictionType
+) -> None:
+    x_0, eps = draw([0, 1, 2, 3], (3, 8, 8)).double().split(2)
+    asked: list[Tensor] = []
+
+    def network(x: Tensor, timestep: Tensor) -> Tensor:
+        asked.append(timestep)
+        return said(x_0, eps, t, prediction_type)
+
+    split = NetworkDenoiser(network, prediction_type)(add_noise(x_0, eps, t), t)
+    assert_close(split, Prediction(x_0, eps), rtol=0, atol=1e-12)
+    assert_close(asked, [torch.tensor([t.timestep, t.timestep], dtype=torch.float32)])
+
+
+def test_an_output_object_is_opened() -> None:
+    x = draw([0], (3, 8, 8))
+    denoiser = NetworkDenoiser(lambda x, timestep: SimpleNamespace(sample=2 * x))
+    assert torch.equal(denoiser(x, LEVELS[2]).eps, 2 * x)
+
+
+def test_channels_that_predict_the_variance_are_left_out() -> None:
+    x = draw([0], (3, 8, 8))
+    denoiser = NetworkDenoiser(lambda x, timestep: torch.cat([x, torch.full_like(x, 9)], dim=1))
+    assert torch.equal(denoiser(x, LEVELS[2]).eps, x)
+
+
+def test_a_network_of_low_precision_leaves_the_state_at_its_own() -> None:
+    met: list[torch.dtype] = []
+
+    def network(x: Tensor, timestep: Tensor) -> Tensor:
+        met.extend([x.dtype, timestep.dtype])
+        return x
+
+    split = NetworkDenoiser(network, dtype=torch.bfloat16)(draw([0], (3, 8, 8)).double(), LEVELS[2])
+    assert met == [torch.bfloat16, torch.float32]
+    assert split.x_0.dtype == split.eps.dtype == torch.float64
+
+
+# Gaussian data
+
+
+@every_level
+def test_the_gaussian_denoiser_is_the_mean_of_what_could_have_been(t: Level) -> None:
+    mean, variance = 0.3, 0.25
+    x_0 = mean + variance**0.5 * torch.randn(400_000, generator=torch.Generator().manual_seed(0))
+    eps = torch.randn(400_000, generator=torch.Generator().manual_seed(1))
+    x_t = add_noise(x_0, eps, t)
+    guess, _ = GaussianDenoiser(mean, variance)(x_t, t)
+    # The conditional mean is the one guess whose error no function of x_t explains.
+    error = guess - x_0
+    for explanation in (torch.ones_like(x_t), x_t, x_t**2):
+        assert abs((error * explanation).mean()) < 5e-3
+
+
+@every_level
+def test_the_gaussian_denoisers_halves_make_up_x_t(t: Level) -> None:
+    x_t = draw([0], (3, 8, 8)).double()
+    split = GaussianDenoiser(0.3, 0.25)(x_t, t)
+    assert_close(add_noise(*split, t), x_t, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("variance", [0.01, 0.25, 1.0, 4.0])
+def test_the_flow_solves_the_probability_flow_equation(variance: float) -> None:
+    """dx̄/dσ̄ = ε, by central differences of the closed form."""
+    denoiser = GaussianDenoiser(0.3, variance)
+    t, x_t = SCHEDULE.level(500), draw([0], (3, 8, 8)).double()
+
+    def flowed(s: Level) -> Tensor:
+        return denoiser.flow(x_t, t, s) / s.signal
+
+    above, below = SCHEDULE.level(500.01), SCHEDULE.level(499.99)
+    slope = (flowed(above) - flowed(below)) / (above.ratio - below.ratio)
+    assert_close(slope, denoiser(x_t, t).eps, rtol=0, atol=1e-6)
+
+
+def test_the_flow_there_and_back_is_no_move() -> None:
+    mean, variance = torch.linspace(-1, 1, 8).double(), torch.linspace(0.1, 2, 8).double()
+    denoiser, x = GaussianDenoiser(mean, variance), draw([0], (3, 8, 8)).double()
+    low, high = SCHEDULE.lowest, SCHEDULE.highest
+    assert_close(denoiser.flow(x, low, low), x)
+    assert_close(denoiser.flow(denoiser.flow(x, low, high), high, low), x, rtol=0, atol=1e-11)
+
+
+def test_the_flow_carries_pure_noise_to_the_data() -> None:
+    pure, clean, z = Level(999.0, 0.0), Level(-1.0, 1.0), draw([0], (3, 8, 8))
+    assert_close(GaussianDenoiser(0.3, 0.25).flow(z, pure, clean), 0.3 + 0.5 * z)
+
+
+# Cost
+
+
+def test_calls_are_counted_in_pictures() -> None:
+    model = CountCalls(GaussianDenoiser())
+    for count in (1, 4):
+        model(torch.zeros(count, 3, 8, 8), LEVELS[2])
+    assert model.nfe == 5
+
+
+@pytest.mark.parametrize(
+    "denoiser",
+    [GaussianDenoiser(), NetworkDenoiser(lambda x, t: x), CountCalls(GaussianDenoiser())],
+    ids=lambda denoiser: type(denoiser).__name__,
+)
+def test_all_denoisers_look_alike(denoiser: object) -> None:
+    assert isinstance(denoiser, Denoiser)
