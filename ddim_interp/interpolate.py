@@ -132,8 +132,9 @@ class Blend:
         shares = torch.nn.functional.pad(weights.clamp(min=0), (0, 1))
         shares = shares / shares.sum(1, keepdim=True)
         frames = combine(latents, combined, *self.restore(span, combined, lambda s: shares @ s))
-        alone = (weights == 1).any(1).to(corners.device)
-        nearest = corners[weights.argmax(1).to(corners.device)]
+        most, heaviest = weights.max(1)
+        alone = (weights.abs().sum(1) - most < 1e-12).to(corners.device)
+        nearest = corners[heaviest.to(corners.device)]
         return torch.where(alone[:, None, None, None], nearest, frames)
 
 

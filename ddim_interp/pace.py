@@ -6,8 +6,8 @@ few frames. `frame_times` spends the frames evenly, eased, with rests, in a loop
 `retime` measures how much changes and spends them by that.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,17 @@ from ddim_interp.easing import Easing, linear
 from ddim_interp.errors import ArgumentError
 from ddim_interp.pchip import pchip
 
-__all__ = ["STEADY", "Odometer", "frame_times"]
+__all__ = [
+    "STEADY",
+    "Odometer",
+    "Retiming",
+    "distances",
+    "frame_times",
+    "path_length",
+    "pdv",
+    "retime",
+    "unevenness",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +41,18 @@ class Odometer:
     u: Tensor
     share: Tensor
 
-    def way(self, u: Tensor) -> Tensor:
-        """The share of the way made at u."""
-        return pchip(self.u, self.share, u)
-
     def place(self, share: Tensor) -> Tensor:
-        """The u at which that share is made."""
+        """The u at which that share is made: a monotone cubic through the readings."""
         return pchip(self.share, self.u, share)
+
+    def way(self, u: Tensor) -> Tensor:
+        """The share of the way made at u: the inverse of `place`, by bisection."""
+        low, high = torch.zeros_like(u), torch.ones_like(u)
+        for _ in range(54):
+            middle = (low + high) / 2
+            short = self.place(middle) < u
+            low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+        return high
 
 
 STEADY = Odometer(torch.tensor([0.0, 1.0]).double(), torch.tensor([0.0, 1.0]).double())
@@ -146,4 +161,153 @@ def _stations(share: Tensor, marks: Tensor) -> Tensor:
 def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Piecewise linear interpolation; x may stand still."""
     i = torch.searchsorted(x, at, right=True).sub(1).clamp(0, len(x) - 2)
-    return y[i] + y.diff()[i] * (at - x[i]) / x.diff()[i].clamp(min=1e-12)
+    fraction = (at - x[i]) / x.diff()[i].clamp(min=1e-12)
+    return y[i] + fraction * (y[i + 1] - y[i])
+
+
+def distances(vectors: Tensor) -> Tensor:
+    """Between neighbours, (N − 1,) of (N, D), float64."""
+    return vectors.double().diff(dim=0).square().sum(1).sqrt()
+
+
+def path_length(steps: Tensor) -> float:
+    """How much changes in all: the sum of the steps. DiffMorpher's PPL, if they are LPIPS's."""
+    return float(steps.sum())
+
+
+def pdv(steps: Tensor) -> float:
+    """Perceptual distance variance, relative: variance of the steps over their mean squared.
+
+    0 is even. DiffMorpher (arXiv:2312.07409, §4) does not divide by the mean, so its figures depend
+    on the number of frames.
+
+    Example:
+        >>> pdv(torch.tensor([1.0, 3.0]))
+        0.25
+    """
+    mean = steps.mean()
+    return float((steps / mean).var(correction=0)) if mean > 0 else 0.0
+
+
+def unevenness(steps: Tensor) -> float:
+    """Largest step over mean step; 1 is even, and so is a film in which nothing changes.
+
+    Example:
+        >>> unevenness(torch.tensor([1.0, 3.0]))
+        1.5
+    """
+    mean = steps.mean()
+    return float(steps.max() / mean) if mean > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Retiming:
+    """The best film `retime` has found so far.
+
+    Args:
+        u: A time for every frame of the film, (F,); all of them have been rendered.
+        steps: How much changes from each distinct frame to the next, in the order of the path; of a
+            loop also from the last to the first.
+        excess: Largest step less what was planned for it, in mean steps, plus 1: 1 is as planned.
+            Where nothing eases the motion, this is `unevenness(steps)`.
+        renders: How many frames have been rendered so far.
+    """
+
+    u: Tensor
+    steps: Tensor
+    excess: float
+    renders: int
+
+
+def retime(
+    perceive: Callable[[Tensor], Tensor],
+    times: Callable[[Odometer], Tensor],
+    *,
+    closed: bool = False,
+    legs: Tensor | None = None,
+    target: float = 1.2,
+    passes: int = 3,
+    slack: float = 0.05,
+) -> Iterator[Retiming]:
+    """Spend the frames where something changes: equal steps to the eye instead of equal steps in u.
+
+    Render, measure how much changes between neighbours, read u off the odometer this makes, render
+    there, and measure again: the odometer gets finer where the way is steep. It is made from all
+    frames rendered so far. Easing, rests and loops are those of `times`, along the way as seen.
+
+    Args:
+        perceive: Renders the frames at u, (M,), and says what they look like: (M, D), such that
+            distances are differences seen (`perceptual.perceive`). It should keep what it renders:
+            no u is asked for twice.
+        times: The film's times for an odometer: `frame_times` with everything else filled in.
+        closed: Whether u = 1 is u = 0.
+        legs: Knots whose times are kept, (K,); the pace is then evened out between them only.
+        target: Stop once no step exceeds its plan by more than this factor of the mean step.
+        passes: Corrections at most, after the first rendering.
+        slack: A frame already rendered will do if it is off by no more than this part of a step.
+
+    Yields: The best film so far, after each pass; the last is the result.
+
+    References:
+        Zhang et al. (2024), DiffMorpher, arXiv:2312.07409, §3.4 (a single correction, by LPIPS).
+
+    Example:
+        >>> bend = lambda u: u[:, None] ** 3
+        >>> *_, best = retime(bend, lambda odometer: frame_times(9, odometer=odometer))
+        >>> unevenness(distances(bend(torch.linspace(0, 1, 9)))) > 2.5, best.excess < 1.2
+        (True, True)
+    """
+    legs = STEADY.u if legs is None else legs.double()
+    one = torch.ones(1, dtype=torch.float64)
+
+    def lap(values: Tensor, end: Tensor) -> Tensor:
+        return torch.cat([values, end]) if closed else values
+
+    odometer = STEADY
+    seen_u, seen = torch.empty(0, dtype=torch.float64), torch.empty(0)
+    best: Retiming | None = None
+    for _ in range(passes + 1):
+        stops, order = torch.unique(times(odometer), return_inverse=True)
+        wanted = odometer.way(lap(stops, one)).diff()
+        stops = _reuse(stops, seen_u, odometer, slack * float(wanted.mean()))
+        fresh = stops[~torch.isin(stops, seen_u)]
+        views = perceive(fresh)
+        seen_u, sorting = torch.cat([seen_u, fresh]).sort()
+        seen = torch.cat([seen.to(views), views])[sorting] if len(seen) else views[sorting]
+
+        shown = seen[torch.searchsorted(seen_u, stops)]
+        steps = distances(lap(shown, shown[:1]))
+        share = _shares(lap(stops, one), steps, legs)
+        excess = 1 + len(steps) * float((share - wanted).max())
+        if best is None or excess < best.excess:
+            best = Retiming(stops[order], steps, excess, len(seen_u))
+        best = replace(best, renders=len(seen_u))
+        yield best
+        if excess <= target:
+            return
+        shares = _shares(lap(seen_u, one), distances(lap(seen, seen[:1])), legs)
+        odometer = Odometer(lap(seen_u, one), torch.cat([0 * one, shares.cumsum(0)]))
+
+
+def _reuse(stops: Tensor, seen: Tensor, odometer: Odometer, tolerance: float) -> Tensor:
+    """Replace each stop by a u already rendered, if one is near enough on the odometer."""
+    if len(seen) == 0:
+        return stops
+    gaps = (odometer.way(stops)[:, None] - odometer.way(seen)).abs()
+    nearest, which = gaps.min(1)
+    return torch.where(nearest <= tolerance, seen[which], stops)
+
+
+def _shares(u: Tensor, steps: Tensor, legs: Tensor) -> Tensor:
+    """Scale steps so that those of each leg add up to its length.
+
+    A thousandth is given to u itself, so that the way never stands still; all, where nothing
+    changes on the whole leg.
+    """
+    middle = (u[1:] + u[:-1]) / 2
+    leg = torch.searchsorted(legs, middle, right=True).sub(1).clamp(0, len(legs) - 2)
+    length = legs.diff()
+    total = torch.zeros_like(length).index_add(0, leg, steps)
+    floor = torch.where(total > 0, 1e-3 * total, 1)
+    steps = steps + (floor / length)[leg] * u.diff()
+    return steps * (length / (total + floor))[leg]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ddim_interp.errors import PathError
-from ddim_interp.geometry import Geometry, walk
+from ddim_interp.geometry import Geometry, bezier
 from ddim_interp.interpolate import Blend, slerp
+from ddim_interp.pchip import pchip
 from ddim_interp.shapes import Latents
 from ddim_interp.span import Span, combine, compass
 
@@ -23,20 +24,35 @@ __all__ = ["KeyframePath"]
 class KeyframePath:
     """A curve through K keyframes: `path(u)` is the latent at each u in [0, 1].
 
-    From keyframe to keyframe it follows the blend, at constant speed. At a keyframe it gives that
-    keyframe, bit for bit. An open path goes on beyond its ends if asked for u outside [0, 1]; a
-    closed one goes round.
+    From keyframe to keyframe it follows the blend, at constant speed, and turns a corner at each
+    keyframe; a smooth path swings through them with a continuous velocity, the seam of a loop
+    included. At a keyframe both give that keyframe, bit for bit. An open path goes on beyond its
+    ends if asked for u outside [0, 1]; a closed one goes round.
+
+    The smooth path is a chain of cubic Bézier curves in the blend's geometry. It passes keyframe i
+    with the velocity of the parabola through it and its neighbours,
+
+        v_i = (h_i · arrival_i + h_{i−1} · departure_i) / (h_{i−1} + h_i)
+
+    arrival and departure being the velocities of the straight legs, h their durations. Norms, and
+    whatever else the blend restores, follow a monotone cubic (`pchip`).
 
     Args:
         keyframes: Latents to pass through, (K, C, H, W), K ≥ 2.
         blend: What lies between two keyframes.
         closed: Whether the path returns from the last keyframe to the first; then u = 1 is u = 0.
+        smooth: Whether to round the corners.
         times: When to be at each keyframe, rising, in any unit; a closed path needs one more, the
             time of its return. Evenly spread when not given.
 
     Raises:
         PathError: Fewer than two keyframes; keyframes that are not finite; times that do not rise,
             or are too few or too many.
+
+    References:
+        Catmull & Rom (1974), A class of local interpolating splines.
+        Popiel & Noakes (2007), Bézier curves and C² interpolation in Riemannian manifolds, J.
+        Approximation Theory 148.
 
     Example:
         >>> path = KeyframePath(torch.tensor([0.0, 2.0, 4.0]).view(3, 1, 1, 1))
@@ -49,6 +65,7 @@ class KeyframePath:
     keyframes: Latents
     blend: Blend = slerp
     closed: bool = False
+    smooth: bool = False
     times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -105,10 +122,13 @@ class KeyframePath:
         if self.closed:
             u = u % 1
         leg, fraction = self._locate(u)
-        weights = walk(
-            self._geometry, self._points[leg], self._points[self._next(leg)], fraction[:, None]
-        )
-        gain, shift = self.blend.restore(self._span, weights, lambda s: self._mix(s, leg, fraction))
+        controls = tuple(points[leg] for points in self._controls)
+        weights = bezier(self._geometry, controls, fraction[:, None])
+
+        def mix(statistic: Tensor) -> Tensor:
+            return self._mix(statistic, u.to(self.knots))
+
+        gain, shift = self.blend.restore(self._span, weights, mix)
         frames = combine((*members, compass(members)), weights, gain, shift)
         hits = u.to(self.knots)[:, None] == self.knots.to(u.dtype).to(self.knots)
         hit = hits.any(1).to(members.device)[:, None, None, None]
@@ -120,18 +140,34 @@ class KeyframePath:
         return Span.of(torch.cat([self.keyframes, compass(self.keyframes)[None]]))
 
     @cached_property
-    def _points(self) -> Tensor:
-        """The keyframes as points of the geometry, (K, K + 1)."""
-        units = torch.eye(len(self.keyframes) + 1, dtype=torch.float64)
-        return self._geometry.place(units[:-1])
-
-    @cached_property
     def _geometry(self) -> Geometry:
         return self.blend.geometry(self._span)
 
-    def _next(self, leg: Tensor) -> Tensor:
-        """The keyframe a leg leads to; it starts at the keyframe of its own number."""
-        return (leg + 1) % len(self.keyframes)
+    @cached_property
+    def _visits(self) -> Tensor:
+        """Which keyframe the path is at, at each knot."""
+        return torch.arange(len(self.knots)) % len(self.keyframes)
+
+    @cached_property
+    def _controls(self) -> tuple[Tensor, ...]:
+        """Control points of each leg, two or four of shape (legs, K + 1)."""
+        geometry, h = self._geometry, self.knots.diff()[:, None]
+        units = torch.eye(len(self.keyframes) + 1, dtype=torch.float64)
+        points = geometry.place(units[self._visits])
+        start, end = points[:-1], points[1:]
+        if not self.smooth:
+            return start, end
+        departure = geometry.log(start, end) / h
+        arrival = -geometry.log(end, start) / h
+        before, after = h[:-1], h[1:]
+        inner = (after * arrival[:-1] + before * departure[1:]) / (before + after)
+        first, last = departure[:1], arrival[-1:]
+        if self.closed:
+            first = last = (h[:1] * last + h[-1:] * first) / (h[:1] + h[-1:])
+        velocity = torch.cat([first, inner, last])
+        leaving = geometry.exp(start, h / 3 * velocity[:-1])
+        arriving = geometry.exp(end, -h / 3 * velocity[1:])
+        return start, leaving, arriving, end
 
     def _locate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The leg each u lies on, and how far along; ends are extended."""
@@ -139,7 +175,14 @@ class KeyframePath:
         leg = torch.searchsorted(self.knots, u, right=True).sub(1).clamp(0, len(self.knots) - 2)
         return leg, (u - self.knots[leg]) / (self.knots[leg + 1] - self.knots[leg])
 
-    def _mix(self, statistic: Tensor, leg: Tensor, fraction: Tensor) -> Tensor:
+    def _mix(self, statistic: Tensor, u: Tensor) -> Tensor:
         """Interpolate what is known of each keyframe, (K + 1,) or (K + 1, C); ends are held."""
-        f = fraction.clamp(0, 1).view(-1, *[1] * (statistic.ndim - 1))
-        return (1 - f) * statistic[leg] + f * statistic[self._next(leg)]
+        knots, visits = self.knots, self._visits
+        if not self.smooth:
+            leg, fraction = self._locate(u.clamp(0, 1))
+            f = fraction.view(-1, *[1] * (statistic.ndim - 1))
+            return (1 - f) * statistic[visits[leg]] + f * statistic[visits[leg + 1]]
+        if self.closed:  # a lap more on either side, for a smooth seam
+            knots = torch.cat([knots[:-1] - 1, knots, knots[1:] + 1])
+            visits = torch.cat([visits[:-1], visits, visits[1:]])
+        return pchip(knots, statistic[visits], u)

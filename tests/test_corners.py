@@ -1,0 +1,104 @@
+"""Sheets and simplices: four corners, tables of keyframes, triangles."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddim_interp.corners import Sheet, raster, simplex
+from ddim_interp.errors import ArgumentError, PathError
+from ddim_interp.interpolate import BLENDS, Blend, slerp
+
+every_blend = pytest.mark.parametrize("blend", BLENDS.values(), ids=BLENDS.keys())
+
+
+def table(rows: int, columns: int, dtype: torch.dtype = torch.float64, side: int = 6) -> Tensor:
+    generator = torch.Generator().manual_seed(rows * 10 + columns)
+    shape = (rows, columns, 3, side, side)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@every_blend
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 5), (2, 4)])
+def test_keyframes_of_the_table_are_met_exactly(blend: Blend, rows: int, columns: int) -> None:
+    keyframes = table(rows, columns, torch.float32)
+    assert torch.equal(Sheet(keyframes, blend)(*raster(rows, columns)), keyframes.flatten(0, 1))
+
+
+@every_blend
+def test_swapping_the_axes_swaps_the_sheet(blend: Blend) -> None:
+    keyframes = table(2, 3)
+    down, across = raster(5, 7)
+    torch.testing.assert_close(
+        Sheet(keyframes, blend)(down, across),
+        Sheet(keyframes.transpose(0, 1), blend)(across, down),
+    )
+
+
+@every_blend
+def test_edges_of_the_sheet_are_plain_interpolations(blend: Blend) -> None:
+    keyframes = table(2, 2)
+    u = torch.linspace(0, 1, 9, dtype=torch.float64)
+    ends = (keyframes[1, i].expand(9, -1, -1, -1) for i in (0, 1))
+    torch.testing.assert_close(Sheet(keyframes, blend)(torch.ones(9), u), blend(*ends, u))
+
+
+def test_four_corners_stay_near_the_papers_figure() -> None:
+    """The paper's two passes, in either order, differ from each other more than from the sheet."""
+    corners = table(2, 2, side=32)
+    down, across = raster(7, 7)
+
+    def pair(i: int, j: int, k: int, m: int, f: Tensor) -> Tensor:
+        return slerp(corners[i, j].expand(49, -1, -1, -1), corners[k, m].expand(49, -1, -1, -1), f)
+
+    rows_first = slerp(pair(0, 0, 0, 1, across), pair(1, 0, 1, 1, across), down)
+    columns_first = slerp(pair(0, 0, 1, 0, down), pair(0, 1, 1, 1, down), across)
+    sheet = Sheet(corners)(down, across)
+    scale = sheet.square().mean().sqrt()
+    for paper in (rows_first, columns_first):
+        assert float((sheet - paper).square().mean(dim=(1, 2, 3)).sqrt().max() / scale) < 0.04
+
+
+def test_the_middle_is_as_near_to_every_corner() -> None:
+    corners = 3 * torch.eye(4).view(2, 2, 1, 2, 2)
+    middle = Sheet(corners)(torch.tensor([0.5]), torch.tensor([0.5]))
+    torch.testing.assert_close(middle.flatten(), torch.full((4,), 1.5))
+
+
+@every_blend
+def test_sheets_between_opposite_and_equal_corners_are_finite(blend: Blend) -> None:
+    a = table(2, 2)[0, 0]
+    for corners in ([a, -a, -a, a], [a, a, a, a], [a, -a, 0 * a, 2 * a]):
+        frames = Sheet(torch.stack(corners).unflatten(0, (2, 2)), blend)(*raster(9, 9))
+        assert bool(torch.isfinite(frames).all())
+
+
+def test_simplex_lists_every_way_of_sharing_once() -> None:
+    weights = simplex(4, 5)
+    assert weights.shape == (math.comb(8, 3), 4)
+    assert len(weights.unique(dim=0)) == len(weights)
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(weights), dtype=torch.float64))
+    assert bool(((weights >= 0) & ((weights * 5).round() == weights * 5)).all())
+
+
+def test_a_triangle_has_its_corners_at_its_corners() -> None:
+    corners = table(2, 3)[0]
+    weights = simplex(3, 4)
+    frames = slerp.mean(corners, weights)
+    for i in range(3):
+        assert torch.equal(frames[weights[:, i] == 1][0], corners[i])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 1), (1, 1)])
+def test_a_table_without_four_corners_is_refused(rows: int, columns: int) -> None:
+    with pytest.raises(PathError, match="at least 2 × 2"):
+        Sheet(table(rows, columns))
+    with pytest.raises(ArgumentError, match="at least 2 × 2"):
+        raster(rows, columns)
+
+
+@pytest.mark.parametrize(("corners", "steps"), [(1, 3), (3, 0)])
+def test_a_simplex_of_nothing_is_refused(corners: int, steps: int) -> None:
+    with pytest.raises(ArgumentError, match="at least 2 corners"):
+        simplex(corners, steps)
