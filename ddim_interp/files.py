@@ -55,7 +55,6 @@ StrPath: TypeAlias = str | os.PathLike[str]
 _ORPHAN = re.compile(r"\..{1,40}\.[0-9a-f]{12}\.part", re.DOTALL)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DISK = {*_FULL, errno.EIO}
-_ANYTHING = re.compile(r".*", re.DOTALL)
 
 
 def shown(path: StrPath) -> str:
@@ -172,11 +171,9 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
         b'whole'
     """
     path = _free(path, overwrite, None)
-    part = _part(path)
     with _creating(path):
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        part, descriptor = _create(path)
     try:
-        _lock(descriptor)
         with _storing(path, part):
             yield part
         with _storing(path):
@@ -197,7 +194,7 @@ def atomic_folder(
     path: StrPath,
     *,
     overwrite: bool = False,
-    members: re.Pattern[str] = _ANYTHING,
+    members: re.Pattern[str],
     resume: bool = False,
 ) -> Iterator[Path]:
     """Fill a flat folder that appears under its name only when it is complete.
@@ -274,9 +271,11 @@ def sweep_orphans(folder: StrPath) -> int:
         How many were removed.
     """
     swept = 0
-    for name in os.listdir(folder):
-        if not _ORPHAN.fullmatch(name):
-            continue
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return 0
+    for name in filter(_ORPHAN.fullmatch, names):
         part = Path(folder, name)
         with suppress(OSError):  # gone meanwhile, or not ours to touch
             descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -343,6 +342,16 @@ class _Descriptor(io.RawIOBase):
 def _part(path: Path) -> Path:
     """A name beside `path` that no other run has, and that `sweep_orphans` knows."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+
+
+def _create(path: Path) -> tuple[Path, int]:
+    """A new temporary file for `path` and its descriptor, held until that is closed."""
+    while True:
+        part = _part(path)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if _lock(descriptor) and os.fstat(descriptor).st_nlink:
+            return part, descriptor
+        os.close(descriptor)  # another run took it for an orphan before it was held
 
 
 def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Path:

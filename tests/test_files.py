@@ -153,7 +153,7 @@ def test_an_exception_leaves_nothing_and_passes(error: type[BaseException], tmp_
     with pytest.raises(error), atomic_file(tmp_path / "film") as part:
         part.write_bytes(b"half")
         raise error
-    with pytest.raises(error), atomic_folder(tmp_path / "frames") as partial:
+    with pytest.raises(error), atomic_folder(tmp_path / "frames", members=FRAMES) as partial:
         write_bytes(partial / "frame_0.png", b"half")
         raise error
     assert not list(tmp_path.iterdir())
@@ -184,6 +184,22 @@ def test_a_killed_run_leaves_an_orphan_that_is_swept_and_nothing_else(tmp_path: 
     assert [PART.fullmatch(p.name) is not None for p in sorted(tmp_path.iterdir())].count(True) == 1
     assert sweep_orphans(tmp_path) == 1
     assert {p.name for p in tmp_path.iterdir()} == {".vimrc.part", "film.part"}
+
+
+def test_a_file_swept_before_it_was_held_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = files._lock
+
+    def swept_once(descriptor: int) -> bool:
+        monkeypatch.setattr(files, "_lock", lock)
+        assert sweep_orphans(tmp_path) == 1
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", swept_once)
+    write_bytes(tmp_path / "film", b"whole")
+    assert (tmp_path / "film").read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [tmp_path / "film"]
 
 
 def test_overwriting_is_asked_for(tmp_path: Path) -> None:
@@ -311,11 +327,11 @@ def test_an_unfinished_folder_is_gone_on_with_only_when_asked(tmp_path: Path) ->
 
 
 def test_two_runs_cannot_fill_one_folder(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "frames") as partial:
+    with atomic_folder(tmp_path / "frames", members=FRAMES) as partial:
         write_bytes(partial / "frame_0.png", b"first")
         with (
             pytest.raises(BusyError, match="being filled by another run"),
-            atomic_folder(tmp_path / "frames"),
+            atomic_folder(tmp_path / "frames", members=FRAMES),
         ):
             pass
         assert (partial / "frame_0.png").read_bytes() == b"first"
