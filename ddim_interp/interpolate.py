@@ -24,7 +24,11 @@ __all__ = [
     "Mix",
     "Restore",
     "adain",
+    "as_is",
     "find_blend",
+    "keep_channels",
+    "keep_norm",
+    "keep_variance",
     "lerp",
     "lol",
     "nlerp",
@@ -51,7 +55,8 @@ class Blend:
 
     Args:
         geometry: Which lines: `Flat` (chords) or `Sphere` (great circles).
-        restore: Which statistics of the ends are given back.
+        restore: Which statistics of the ends are given back: none (`as_is`), `keep_norm`,
+            `keep_variance`, `keep_channels`.
 
     References:
         Shoemake (1985), Animating rotation with quaternion curves, SIGGRAPH (slerp).
@@ -95,8 +100,9 @@ class Blend:
             return (1 - f) * statistic[:, 0] + f * statistic[:, 1]
 
         blended = combine(latents, weights, *self.restore(span, weights, mix))
-        at = fraction.to(start.device)[:, None, None, None]
-        return torch.where(at == 0, start, torch.where(at == 1, end, blended))
+        fraction = fraction[:, None, None, None]
+        at_start, at_end = ((fraction == bound).to(start.device) for bound in (0, 1))
+        return torch.where(at_start, start, torch.where(at_end, end, blended))
 
     def mean(self, corners: Latents, weights: Tensor) -> Latents:
         """Blend n corners at once, whatever their order: Karcher's mean, or a weighted sum.
@@ -152,18 +158,18 @@ def _norm(gram: Tensor, weights: Tensor) -> Tensor:
     return squared.clamp(min=0).sqrt()
 
 
-def nothing(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
-    """Leave the sum as it is."""
+def as_is(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+    """Leave the sum as it is; on the sphere that is a direction, of length √d."""
     return torch.ones_like(weights[:, :1]), torch.zeros_like(weights[:, :1])
 
 
-def norm(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+def keep_norm(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
     """Give back the length, interpolated between those of the latents."""
     gain = _quotient(mix(span.norms), _norm(span.gram, weights))[:, None]
     return gain, torch.zeros_like(gain)
 
 
-def variance(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+def keep_variance(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
     """Divide by √(wᵀ R w), R the correlations: a combination of N(0, I) latents is N(0, I) again.
 
     With R = I this is the published rule, √Σ w², which holds for independent latents; latents from
@@ -177,7 +183,7 @@ def variance(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
     return gain, torch.zeros_like(gain)
 
 
-def channels(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+def keep_channels(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
     """Give back each channel's mean and standard deviation, interpolated between the latents'."""
     found_mean = (weights[..., None, :] @ span.mean)[..., 0, :]
     found_std = _norm(span.covariance, weights[:, None])
@@ -186,19 +192,19 @@ def channels(span: Span, weights: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
     return gain, mix(span.mean) - gain * found_mean
 
 
-slerp = Blend(Sphere, norm)
+slerp = Blend(Sphere, keep_norm)
 """Great circles; a norm that both ends share is kept, different norms are interpolated."""
 
-lerp = Blend(Flat, nothing)
+lerp = Blend(Flat, as_is)
 """Chords. Half-way between independent latents only half the variance is left."""
 
-nlerp = Blend(Flat, norm)
+nlerp = Blend(Flat, keep_norm)
 """Chords, pushed out to the interpolated norm: slerp's curve, faster in the middle."""
 
-lol = Blend(Flat, variance)
+lol = Blend(Flat, keep_variance)
 """Chords, scaled so that a combination of Gaussian latents is Gaussian, correlated or not."""
 
-adain = Blend(Sphere, channels)
+adain = Blend(Sphere, keep_channels)
 """Great circles, then every channel's mean and spread interpolated between those of the ends."""
 
 BLENDS: dict[str, Blend] = {

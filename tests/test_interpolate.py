@@ -1,6 +1,7 @@
 """Blends: what lies between two latents, or many."""
 
 import math
+from collections.abc import Callable
 from itertools import permutations
 
 import pytest
@@ -8,17 +9,23 @@ import torch
 from torch import Tensor
 
 from ddim_interp.errors import ArgumentError
+from ddim_interp.geometry import Flat, Geometry, Sphere
 from ddim_interp.interpolate import (
     BLENDS,
     Blend,
+    Restore,
     adain,
     find_blend,
+    keep_channels,
+    keep_norm,
+    keep_variance,
     lerp,
     lol,
     nlerp,
     slerp,
     truncate,
 )
+from ddim_interp.span import Span
 
 every_blend = pytest.mark.parametrize("blend", BLENDS.values(), ids=BLENDS.keys())
 FRACTIONS = torch.linspace(0, 1, 9, dtype=torch.float64)
@@ -247,6 +254,18 @@ def test_temperature_scales_towards_the_centre() -> None:
 def test_a_temperature_that_cannot_be_is_refused(temperature: float) -> None:
     with pytest.raises(ArgumentError, match="use 0"):
         truncate(draw(1, 25), temperature)
+
+
+@pytest.mark.parametrize("geometry", [Flat, Sphere])
+@pytest.mark.parametrize("restore", [keep_norm, keep_variance, keep_channels])
+def test_any_geometry_goes_with_any_restoration(
+    geometry: Callable[[Span], Geometry], restore: Restore
+) -> None:
+    blend, (start, end) = Blend(geometry, restore), draw(2, 26)
+    way = along(blend, start, end, torch.linspace(0, 1, 1001))
+    steps = norms(way.diff(dim=0))
+    assert torch.equal(way[0], start) and torch.equal(way[-1], end)
+    assert float(steps.max()) < 3 * float(steps.mean())  # the exact ends join on without a jump
 
 
 def test_an_unknown_blend_is_refused_with_the_known_ones() -> None:
