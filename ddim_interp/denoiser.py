@@ -18,6 +18,7 @@ from ddim_interp.shapes import Images, Latents
 __all__ = [
     "CountCalls",
     "Denoiser",
+    "Fallback",
     "GaussianDenoiser",
     "NetworkDenoiser",
     "Prediction",
@@ -175,3 +176,41 @@ class CountCalls:
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         self.nfe += len(x_t)
         return self.denoiser(x_t, t)
+
+
+class Fallback:
+    """A draft's answers, and an exact denoiser's where the draft's are not finite.
+
+    float16 ends at 65504, and a network that leaves its range answers with infinity or NaN. Asking
+    again, for those pictures only, costs little; a NaN left alone spoils every frame after it.
+
+    Args:
+        draft: Asked first; cheap, of low precision.
+        exact: Asked again.
+
+    Attributes:
+        retries: How many answers had to be asked for again, counted per picture.
+
+    Example:
+        >>> half = NetworkDenoiser(lambda x, t: x * 1e5, dtype=torch.float16)
+        >>> model = Fallback(half, NetworkDenoiser(lambda x, t: x * 1e5))
+        >>> model(torch.ones(2, 1, 1, 1), Level(500.0, 0.5)).eps.flatten(), model.retries
+        (tensor([100000., 100000.]), 2)
+    """
+
+    def __init__(self, draft: Denoiser, exact: Denoiser) -> None:
+        self.draft = draft
+        self.exact = exact
+        self.retries = 0
+
+    def __call__(self, x_t: Latents, t: Level) -> Prediction:
+        first = self.draft(x_t, t)
+        broken = ~torch.isfinite(first.x_0 + first.eps).flatten(1).all(1)
+        if not bool(broken.any()):
+            return first
+        self.retries += int(broken.sum())
+        again = self.exact(x_t[broken], t)
+        rows = broken.nonzero()[:, 0]
+        return Prediction(
+            first.x_0.index_copy(0, rows, again.x_0), first.eps.index_copy(0, rows, again.eps)
+        )

@@ -1,6 +1,8 @@
 """Draw points of noise space, and say how typical a point is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Generator, Tensor
@@ -8,9 +10,20 @@ from torch import Generator, Tensor
 from ddim_interp.errors import ArgumentError
 from ddim_interp.shapes import Latents
 
-__all__ = ["draw", "draw_like_diffusers", "latent_power"]
+__all__ = [
+    "LatentStatistics",
+    "draw",
+    "draw_like_diffusers",
+    "latent_power",
+    "measure_latents",
+    "neighbour_correlation",
+    "patch_correlation",
+    "radial_spectrum",
+    "white_noise",
+]
 
 _LARGEST_SEED = 2**63 - 1
+_TINY = torch.finfo(torch.float64).tiny
 
 
 def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Latents:
@@ -73,3 +86,128 @@ def latent_power(latents: Latents) -> Tensor:
     between two such latents come out bleached; above 1 it overshot.
     """
     return latents.flatten(1).double().square().mean(1)
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """How a latent differs from white noise, z ~ N(0, I).
+
+    Args:
+        power: |z|² / d; 1 for white noise.
+        mean: Mean of its entries; 0.
+        kurtosis: Excess kurtosis of its entries; 0. Above, a few entries are far too large.
+        neighbour_correlation: Of entries one pixel apart; 0.
+        patch_correlation: Of the most alike places of an 8×8 patch; small. See `patch_correlation`.
+        spectrum: Power in bands of spatial frequency, coarse to fine; 1 in each.
+    """
+
+    power: float
+    mean: float
+    kurtosis: float
+    neighbour_correlation: float
+    patch_correlation: float
+    spectrum: tuple[float, ...]
+
+
+def measure_latents(latents: Latents) -> tuple[LatentStatistics, ...]:
+    """Compare each latent with white noise.
+
+    Args:
+        latents: (N, C, H, W).
+
+    Example:
+        >>> (noise,) = measure_latents(draw([0], (3, 64, 64)))
+        >>> round(noise.power, 1), abs(noise.kurtosis) < 0.1
+        (1.0, True)
+    """
+    z = latents.double()
+    mean = z.flatten(1).mean(1)
+    centred = z.flatten(1) - mean[:, None]
+    variance = centred.square().mean(1).clamp(min=_TINY)
+    kurtosis = centred.pow(4).mean(1) / variance.square() - 3
+    columns = (
+        latent_power(z).tolist(),
+        mean.tolist(),
+        kurtosis.tolist(),
+        neighbour_correlation(z).tolist(),
+        patch_correlation(z).tolist(),
+        map(tuple, radial_spectrum(z).tolist()),
+    )
+    return tuple(LatentStatistics(*row) for row in zip(*columns, strict=True))
+
+
+def neighbour_correlation(latents: Latents) -> Tensor:
+    """Correlation of entries beside and below one another, for each latent, (N,)."""
+    z = latents.double()
+    z = z - z.mean((1, 2, 3), keepdim=True)
+    beside = (z[..., 1:] * z[..., :-1]).mean((1, 2, 3))
+    below = (z[..., 1:, :] * z[..., :-1, :]).mean((1, 2, 3))
+    return (beside + below) / 2 / z.square().mean((1, 2, 3)).clamp(min=_TINY)
+
+
+def patch_correlation(latents: Latents, side: int = 8, top: int = 20) -> Tensor:
+    """Mean of the `top` largest |correlations| between places of a patch, for each latent, (N,).
+
+    Every place of a side×side patch is a variable, and every patch of the latent, overlapping
+    ones and all channels included, an observation of them. Inversions leave the picture's plain
+    areas in the latent, where neighbours then move together.
+
+    Args:
+        latents: (N, C, H, W), H and W more than `side`.
+        side: Of the patches.
+        top: Pairs of places to average over.
+
+    References:
+        Staniszewski et al. (2024), There and back again, arXiv:2410.23530: over many images, for
+        one there.
+    """
+    side = min(side, *latents.shape[2:])
+    first, second = torch.triu_indices(side**2, side**2, offset=1)
+    scores = []
+    for z in latents.double():
+        patches = z.unfold(1, side, 1).unfold(2, side, 1).reshape(-1, side**2)
+        patches = patches - patches.mean(0)
+        covariance = patches.T @ patches
+        spread = covariance.diagonal().clamp(min=_TINY).sqrt()
+        pairs = (covariance / spread[:, None] / spread)[first, second].abs()
+        scores.append(pairs.topk(min(top, len(pairs))).values.mean())
+    return torch.stack(scores)
+
+
+def radial_spectrum(latents: Latents, bands: int = 8) -> Tensor:
+    """Power by spatial frequency, coarse to fine, for each latent, (N, bands); white noise has 1.
+
+    The bands are even in |frequency| up to half a cycle a pixel; what lies beyond, in the corners
+    of the plane, is left out, and so is the mean.
+    """
+    height, width = latents.shape[2:]
+    device = latents.device
+    y, x = torch.fft.fftfreq(height, device=device), torch.fft.fftfreq(width, device=device)
+    radius = torch.hypot(y[:, None], x)
+    band = (radius * 2 * bands).ceil().long() - 1  # −1 is the mean
+    power = torch.fft.fft2(latents.double(), norm="ortho").abs().square().mean(1)
+    members = [band == number for number in range(bands)]
+    # A tiny latent may have no frequency in a band; then there is nothing unlike white noise.
+    return torch.stack(
+        [power[:, m].mean(1) if m.any() else torch.ones_like(power[:, 0, 0]) for m in members], 1
+    )
+
+
+@lru_cache
+def white_noise(shape: tuple[int, int, int], draws: int = 8) -> LatentStatistics:
+    """What white noise itself scores at a size (C, H, W), on average: small latents score higher.
+
+    Example:
+        >>> small, large = (white_noise((3, side, side)) for side in (16, 64))
+        >>> small.patch_correlation > 2 * large.patch_correlation
+        True
+    """
+    scores = measure_latents(draw(range(draws), shape))
+    spectra = zip(*(score.spectrum for score in scores), strict=True)
+    return LatentStatistics(
+        *(
+            sum(getattr(score, name) for score in scores) / draws
+            for name in ("power", "mean", "kurtosis", "neighbour_correlation", "patch_correlation")
+        ),
+        spectrum=tuple(sum(band) / draws for band in spectra),
+    )

@@ -1,12 +1,13 @@
 """A denoiser together with all that the verbs need to know of it."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser
+from ddim_interp.denoiser import Denoiser, Fallback
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver import DDIM, PairSolver, Solver, State
@@ -37,10 +38,15 @@ class Model:
     draft: Denoiser | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
 
-    @property
+    @cached_property
     def for_frames(self) -> Denoiser:
-        """The denoiser that frames are drawn with."""
-        return self.draft or self.denoiser
+        """The denoiser that frames are drawn with; where the draft fails, the precise one."""
+        return Fallback(self.draft, self.denoiser) if self.draft else self.denoiser
+
+    @property
+    def retries(self) -> int:
+        """Answers that were not finite in low precision, and were asked for again."""
+        return self.for_frames.retries if isinstance(self.for_frames, Fallback) else 0
 
     def place(self, x: Tensor) -> Tensor:
         """x where the model runs; float32 unless it is finer already."""

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from torch import Generator, Tensor
 
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
-from ddim_interp.denoiser import NetworkDenoiser
+from ddim_interp.denoiser import Denoiser, Fallback, NetworkDenoiser
 from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.files import StrPath
 from ddim_interp.hub import locate
@@ -30,6 +30,7 @@ from ddim_interp.network import UNet2DModel
 from ddim_interp.precision import draft_dtype, parse_device, parse_dtype
 from ddim_interp.progress import bar
 from ddim_interp.scheduler import DDIMScheduler
+from ddim_interp.shapes import Frame
 from ddim_interp.solver import State
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 
@@ -44,6 +45,14 @@ class ImagePipelineOutput:
     H, W), as was asked for."""
 
     images: list[Image] | NDArray[np.float32] | Tensor
+
+    def _repr_jpeg_(self) -> bytes:
+        """The pictures in rows of eight."""
+        from ddim_interp.display import Plate
+
+        frames = _frames(self.images)
+        rows = [frames[start : start + 8] for start in range(0, len(frames), 8)]
+        return Plate(rows)._repr_jpeg_()
 
 
 class DDIMPipeline:
@@ -75,6 +84,7 @@ class DDIMPipeline:
         self.weights_sha256 = weights_sha256
         self.warning: str | None = None
         self._draft: UNet2DModel | None = None
+        self._wide: UNet2DModel | None = None
         self._draft_dtype: torch.dtype | None = None
         self._bar: dict[str, Any] = {}
 
@@ -152,7 +162,7 @@ class DDIMPipeline:
                 self.unet.to(parse_device(place))
         # Channels beside each other in memory suit convolutions on every device.
         self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._draft = None
+        self._draft = self._wide = None
         return self
 
     @property
@@ -176,13 +186,16 @@ class DDIMPipeline:
             )
         height, width = (size, size) if isinstance(size, int) else size
         kind = self.scheduler.config.prediction_type
+        denoiser: Denoiser = NetworkDenoiser(self.unet, kind, self.dtype)
+        if self.dtype in (torch.float16, torch.bfloat16):
+            denoiser = Fallback(denoiser, NetworkDenoiser(self._widened, kind, torch.float32))
         draft = None
         if self._draft_dtype not in (None, self.dtype):
             if self._draft is None:
                 self._draft = copy.deepcopy(self.unet).to(self._draft_dtype)
             draft = NetworkDenoiser(self._draft, kind, self._draft_dtype)
         return Model(
-            NetworkDenoiser(self.unet, kind, self.dtype),
+            denoiser,
             self.scheduler.schedule,
             (config.in_channels, height, width),
             self.name,
@@ -327,6 +340,13 @@ class DDIMPipeline:
         found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar)
         return Morph(model, found, plan, chosen, size, nfe)
 
+    def _widened(self, x_t: Tensor, timestep: Tensor) -> Tensor:
+        """The network's answer in float32; a second copy of it is made when it is first needed."""
+        if self._wide is None:
+            self._wide = copy.deepcopy(self.unet).float()
+        output: Tensor = self._wide(x_t, timestep).sample
+        return output
+
     def _open(self, image: Source | Picture) -> Picture:
         channels, height, width = self.model.shape
         if isinstance(image, Picture):
@@ -337,6 +357,15 @@ class DDIMPipeline:
 def _check_output_type(output_type: str) -> None:
     if output_type not in ("pil", "np", "pt"):
         raise ArgumentError(f"output_type={output_type!r} is unknown; choose pil, np or pt.")
+
+
+def _frames(images: list[Image] | NDArray[np.float32] | Tensor) -> list[Frame]:
+    """Pictures of any output type, as frames."""
+    if isinstance(images, Tensor):
+        return list(to_frames(2 * images - 1))
+    if isinstance(images, np.ndarray):
+        return list((255 * images).round().astype(np.uint8))
+    return [np.asarray(image) for image in images]
 
 
 def _as(images: Tensor, output_type: str) -> list[Image] | NDArray[np.float32] | Tensor:

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from ddim_interp.denoiser import (
     CountCalls,
     Denoiser,
+    Fallback,
     GaussianDenoiser,
     NetworkDenoiser,
     Prediction,
@@ -19,8 +20,11 @@ from ddim_interp.denoiser import (
     predict_x0,
     split_output,
 )
+from ddim_interp.grid import make_grid
 from ddim_interp.latents import draw
+from ddim_interp.model import Model
 from ddim_interp.schedule import Level, NoiseSchedule, PredictionType
+from ddim_interp.trajectory import last, sample
 
 SCHEDULE = NoiseSchedule.from_config({})
 LEVELS = [SCHEDULE.level(t) for t in (0, 1, 250.5, 500, 998, 999)]
@@ -190,3 +194,39 @@ def test_calls_are_counted_in_pictures() -> None:
 )
 def test_all_denoisers_look_alike(denoiser: object) -> None:
     assert isinstance(denoiser, Denoiser)
+
+
+# ---- falling back ----
+
+
+class Overflowing:
+    """Answers like the exact denoiser, but NaN for pictures that are too bright."""
+
+    def __init__(self, exact):
+        self.exact = exact
+
+    def __call__(self, x_t, t):
+        bright = (x_t.flatten(1).amax(1) > 10)[:, None, None, None]
+        return Prediction(*(torch.where(bright, torch.nan, half) for half in self.exact(x_t, t)))
+
+
+def test_only_the_pictures_that_failed_are_asked_for_again():
+    exact, level = GaussianDenoiser(mean=0.3, variance=0.5), Level(500.0, 0.5)
+    x = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 20.0, 1.0, -3.0, 11.0)])
+    again = CountCalls(exact)
+    model = Fallback(Overflowing(exact), again)
+    for mine, true in zip(model(x, level), exact(x, level), strict=True):
+        assert torch.equal(mine, true)
+    assert model.retries == again.nfe == 2
+    model(x[:1], level)
+    assert model.retries == again.nfe == 2, "a finite answer is not asked for again"
+
+
+def test_a_draft_that_fails_leaves_no_nan_in_a_walk():
+    exact = GaussianDenoiser()
+    model = Model(exact, SCHEDULE, (3, 4, 4), draft=Overflowing(exact))
+    grid = make_grid(SCHEDULE, 5)
+    x_T = torch.cat([torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 30.0)])
+    with_draft, without = (last(sample(d, x_T, grid)).x for d in (model.for_frames, exact))
+    assert torch.equal(with_draft, without)
+    assert model.retries == 5

@@ -53,6 +53,16 @@ def test_a_half_precision_network_keeps_a_float32_state(tiny_folder, dtype):
     assert difference.square().mean() < 1e-2
 
 
+def test_what_overflows_in_half_precision_is_asked_again_in_float32(tiny_folder):
+    half = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype=torch.float16)
+    half.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        half.unet.conv_in.weight.mul_(4e4)  # the norms behind it bring float32 back to size
+    film = half.morph(["seed:1", "seed:2"], plan=PLAN, frames=3)
+    assert np.isfinite(np.array(list(film.draw()), float)).all()
+    assert 3 <= film.model.retries <= 3 * PLAN.steps
+
+
 def test_auto_precision_inverts_in_float32(tiny_folder):
     pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu")
     assert pipe.dtype == torch.float32

@@ -106,6 +106,7 @@ def morph(
         "outputs": [out],
         "frames": frames,
         "nfe": film.nfe + counted.nfe,
+        "retries": film.model.retries,
         "seconds": round(time.monotonic() - started, 3),
         "model": film.model.name,
         "keyframes": film.report(),
