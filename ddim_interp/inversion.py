@@ -8,8 +8,9 @@ from torch import Tensor
 from ddim_interp.checks import Certificate, certify
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
+from ddim_interp.images import to_frames
 from ddim_interp.model import Model, Plan
-from ddim_interp.shapes import Images
+from ddim_interp.shapes import Images, Latents
 from ddim_interp.solver import State
 from ddim_interp.trajectory import invert, sample
 from ddim_interp.watch import Watch, unwatched
@@ -26,12 +27,33 @@ class Inversion:
         decoded: What they decode to, (N, C, H, W).
         certificates: One for each picture.
         nfe: Network evaluations in all: inversion and the decoding that proves it.
+        images: What was inverted, (N, C, H, W).
     """
 
     state: State
     decoded: Images
     certificates: tuple[Certificate, ...]
     nfe: int
+    images: Images
+
+    @property
+    def latents(self) -> Latents:
+        """x_T, (N, C, H, W)."""
+        return self.state.x
+
+    def __repr__(self) -> str:
+        return "\n".join(certificate.verdict for certificate in self.certificates)
+
+    def _repr_jpeg_(self) -> bytes:
+        """The pictures, what came back, sixteen times the difference, and the certificates."""
+        from ddim_interp.display import Plate
+
+        difference = 16 * (self.decoded - self.images)
+        return Plate(
+            [list(to_frames(x)) for x in (self.images, self.decoded, difference)],
+            beside=["picture", "decoded", "16 × difference"],
+            below=[f"{c.psnr:.1f} dB\n|z|²/d {c.latent_power:.3f}" for c in self.certificates],
+        )._repr_jpeg_()
 
 
 @torch.inference_mode()
@@ -66,8 +88,8 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
     nfe = torch.full((len(x_0),), counted.nfe / len(x_0))
     state = plan.settle(state)
     decoded = sample_latents(model, state, plan, watch, counted)
-    certificates = certify(x_0, decoded, state.x, residuals, nfe)
-    return Inversion(state, decoded, certificates, counted.nfe)
+    certificates = certify(x_0, decoded, state.x, residuals, nfe, state.level)
+    return Inversion(state, decoded, certificates, counted.nfe, x_0)
 
 
 @torch.inference_mode()

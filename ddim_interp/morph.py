@@ -1,7 +1,7 @@
 """Glide from keyframe to keyframe: the main job."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddim_interp.denoiser import CountCalls
+from ddim_interp.display import Reel
 from ddim_interp.easing import parse_easing
 from ddim_interp.ends import EndCorrection
 from ddim_interp.errors import ArgumentError, PathError
@@ -159,6 +160,18 @@ class Morph:
                 spool.append(frame)
             back = list(range(len(spool)))[1:-1]  # neither end is shown twice
             yield from spool.frames(reversed(back))
+
+    def film(self, fps: float = 30.0) -> Reel:
+        """Draw the whole film and keep it: in a notebook it plays, and it can be saved."""
+        return Reel(tuple(self.draw()), fps, self.recipe())
+
+    def __repr__(self) -> str:
+        return f"Morph({' → '.join(k.source for k in self.keyframes)}, {self.style.frames} frames)"
+
+    def _repr_jpeg_(self) -> bytes:
+        """A filmstrip: only its few frames are drawn."""
+        few = replace(self.style, frames=max(8, len(self.keyframes)), hold=0, boomerang=False)
+        return replace(self, style=few).film()._repr_jpeg_()
 
     def _passage(self, counted: CountCalls | None) -> Iterator[Frame]:
         """The frames from the first keyframe to the last, each rest drawn once."""

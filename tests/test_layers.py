@@ -23,19 +23,19 @@ LAYERS = [
         "easing",
         "pchip",
     },
-    {"grid", "denoiser", "path", "unet", "corners", "ends", "precision"},
+    {"grid", "denoiser", "path", "unet", "corners", "ends", "precision", "display"},
     {"solver"},
     {"trajectory", "pace", "perceptual"},
     {"model", "checks", "checkpoint", "hub", "convert"},
     {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network"},
-    {"morph"},
+    {"morph", "plots"},
     {"pipeline"},
     {"cli", "__main__"},
 ]
 
 DOORS = {
-    "PIL": {"images", "sinks", "pipeline", "keyframes"},  # the last two name its type only
+    "PIL": {"images", "sinks", "display", "pipeline", "keyframes"},  # the last two: its type only
     "av": {"sinks"},
     "imageio": {"sinks"},
     "safetensors": {"tensors"},
@@ -43,6 +43,7 @@ DOORS = {
     "click": {"cli"},
     "tqdm": {"progress", "hub"},
     "jinja2": {"report"},
+    "ipywidgets": {"display"},
     "matplotlib": {"report", "plots"},
     "diffusers": set(),
 }
