@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddim_interp.errors import ArgumentError
 from ddim_interp.shapes import Latents
 
 __all__ = ["ImplicitEquation", "Solution"]
@@ -18,9 +19,9 @@ __all__ = ["ImplicitEquation", "Solution"]
 @dataclass(frozen=True)
 class Solution:
     """Args:
-    y: The best iterate met, (N, C, H, W).
-    f_y: f(y), (N, C, H, W).
-    residual: ‖f(y) − y‖ / (scale √d) per picture, (N,).
+    y: The solution, (N, C, H, W).
+    f_y: f at the iterate with the smallest residual, (N, C, H, W).
+    residual: That residual, ‖f(y) − y‖ / (scale √d) per picture, (N,).
     """
 
     y: Latents
@@ -37,13 +38,17 @@ class ImplicitEquation:
     Plain iteration (window = 1) converges only where f contracts, and in the middle of the noise
     axis it often does not. Mixing the last few iterates so that their residuals cancel converges
     there too. Every picture stops by itself once its residual is below the tolerance: the network
-    then sees only the others. The iterate returned is the one with the smallest residual
-    *measured*, so that the figure belongs to it, and a diverging iteration makes nothing worse.
+    then sees only the others. A picture that is done takes one more mixing, which costs nothing and
+    leaves it better than the residual measured. A picture that is not returns the iterate with the
+    smallest residual measured, so that a diverging iteration makes nothing worse.
 
     Args:
         passes: Evaluations of f at most, at least 1.
         tolerance: Residual at which a picture is done, relative to `scale`. 0 spends every pass.
-        window: Iterates mixed; 1 is plain fixed-point iteration.
+        window: Iterates mixed, at least 1, which is plain fixed-point iteration.
+
+    Raises:
+        ArgumentError: `passes` or `window` is less than 1.
 
     References:
         Anderson (1965), Iterative procedures for nonlinear integral equations, J. ACM 12.
@@ -62,6 +67,13 @@ class ImplicitEquation:
     tolerance: float = 1e-5
     window: int = 4
 
+    def __post_init__(self) -> None:
+        if self.passes < 1 or self.window < 1:
+            raise ArgumentError(
+                f"passes={self.passes} and window={self.window} cannot be iterated with; "
+                "both count from 1."
+            )
+
     def solve(
         self, f: Callable[[Latents, Tensor], Latents], start: Latents, scale: float = 1.0
     ) -> Solution:
@@ -74,6 +86,7 @@ class ImplicitEquation:
         """
         best_y, best_f = start.clone(), start.clone()
         best = torch.full((len(start),), torch.inf, dtype=start.dtype, device=start.device)
+        strikes = torch.zeros_like(best)  # passes astray in a row
         rows = torch.arange(len(start), device=start.device)
         y = start
         ys: list[Latents] = []
@@ -84,11 +97,19 @@ class ImplicitEquation:
             better = residual < best[rows]
             best[rows[better]] = residual[better]
             best_y[rows[better]], best_f[rows[better]] = y[better], f_y[better]
+            # NaN says nothing of f, and would stay in the mixture for as long as it is remembered.
+            broken = ~residual.isfinite()
+            y = torch.where(_column(broken), best_y[rows], y)
+            f_y = torch.where(_column(broken), best_f[rows], f_y)
             ys, fs = [*ys, y][-self.window :], [*fs, f_y][-self.window :]
-            # A picture whose residual runs away starts over from its best iterate, unmixed.
-            astray = ~(residual <= 4 * best[rows])  # NaN is astray too
-            y = torch.where(_column(astray), best_f[rows], _mix(ys, fs))
+            # An iterate that ran away still says how f bends, so it is mixed in once. From the
+            # second in a row on: back to the best one, and a step from there, halved every time.
+            strikes[rows] = torch.where(residual <= 4 * best[rows], 0, strikes[rows] + 1)
+            stride = _column(0.5 ** strikes[rows])
+            damped = best_y[rows] + stride * (best_f[rows] - best_y[rows])
+            y = torch.where(_column(broken | (strikes[rows] > 1)), damped, _mix(ys, fs))
             going = best[rows] > self.tolerance
+            best_y[rows[~going]] = y[~going]
             if not going.any():
                 break
             if not going.all():
