@@ -20,7 +20,7 @@ from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 
-__all__ = ["Memory", "PairSolver", "Solver", "State", "carry"]
+__all__ = ["Memory", "PairSolver", "Solver", "State", "carry", "check_arrival", "check_departure"]
 
 Memory = tuple[tuple[Level, Tensor], ...]
 """Tensors of x's shape, each with the level it belongs to; oldest first."""
@@ -108,14 +108,24 @@ def carry(x: Latents, eps: Latents, t: Level, s: Level) -> Latents:
         >>> round(carry(x, eps, t, s).item() ** 2, 4)  # no noise: x scales with √ᾱ
         1.8
     """
+    check_departure(t)
+    check_arrival(s)
+    return add_noise(predict_x0(x, eps, t), eps, s)
+
+
+def check_departure(t: Level) -> None:
+    """Raise ScheduleError if σ̄ is infinite at level t, so that no slope leads away from it."""
     if t.alpha_bar == 0:
         raise ScheduleError(
             f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), which only the solvers ddim and "
             "dpmpp-2m can start from; use one of them, or begin the grid at a lower level."
         )
-    if s.alpha_bar == 0:
+
+
+def check_arrival(t: Level) -> None:
+    """Raise NotInvertibleError if no trace of a picture would be left at level t."""
+    if t.alpha_bar == 0:
         raise NotInvertibleError(
-            f"Timestep {s.timestep:g} is pure noise (ᾱ = 0), where nothing is left of the "
-            "picture; end the grid at a lower level."
+            f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), where nothing is left of the "
+            "picture; begin the grid at a lower level."
         )
-    return add_noise(predict_x0(x, eps, t), eps, s)

@@ -7,11 +7,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser, Prediction, add_noise, predict_eps, predict_x0
+from ddim_interp.denoiser import Denoiser, Prediction, add_noise, predict_eps
 from ddim_interp.errors import NotInvertibleError
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver.base import State
+from ddim_interp.solver.base import State, carry, check_arrival
+from ddim_interp.solver.history import extrapolate, remember
 from ddim_interp.solver.implicit import ImplicitEquation
 
 __all__ = ["DDIM", "Bound", "clip_to", "threshold_at"]
@@ -115,16 +116,16 @@ class DDIM:
             return State(x_s, t, state.memory)
 
         def f(y: Latents, rows: Tensor) -> Latents:
-            eps = denoiser(y, t).eps
-            return add_noise(predict_x0(x_s[rows], eps, s), eps, t)
+            return carry(x_s[rows], denoiser(y, t).eps, s, t)
 
-        guess = _extrapolate(state.memory, t) if self.warm else None
-        start = x_s if guess is None else scale * x_s + b * guess
-        solution = self.equation.solve(f, start, scale=t.noise)
+        start = x_s
+        if self.warm and state.memory:
+            start = carry(x_s, extrapolate(state.memory, t), s, t)
+        solution = self.equation.solve(f, start, scale)
         # A single pass has no residual of its own iterate to choose by: its result is f(start).
         x_t = solution.f_y if self.equation.passes == 1 else solution.y
-        eps = (solution.f_y - scale * x_s) / b
-        return State(x_t, t, (*state.memory, (t, eps))[-3:], solution.residual)
+        eps = (x_t - scale * x_s) / b
+        return State(x_t, t, remember(state.memory, t, eps), solution.residual)
 
     def _refuse(self, t: Level) -> None:
         if self.eta > 0:
@@ -137,11 +138,7 @@ class DDIM:
                 "DDIM with a bound on x_0 throws away what it clamps, so a step cannot be undone; "
                 "invert, and sample again, with bound=None."
             )
-        if t.alpha_bar == 0:
-            raise NotInvertibleError(
-                f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), where nothing is left of the "
-                "picture; end the grid at a lower level."
-            )
+        check_arrival(t)
 
 
 def ddpm_variance(t: Level, s: Level) -> float:
@@ -150,22 +147,3 @@ def ddpm_variance(t: Level, s: Level) -> float:
     DDIM, eq. 16, with η = 1.
     """
     return (1 - s.alpha_bar) / (1 - t.alpha_bar) * (1 - t.alpha_bar / s.alpha_bar)
-
-
-def _extrapolate(memory: tuple[tuple[Level, Tensor], ...], t: Level) -> Tensor | None:
-    """ε at level t, guessed from the levels before: Lagrange's polynomial in log σ̄.
-
-    ε(x(σ̄), σ̄) is smooth along a trajectory, far smoother than the trajectory is straight.
-    """
-    if not memory:
-        return None
-    nodes = [torch.tensor(level.ratio, dtype=torch.float64).log().item() for level, _ in memory]
-    at = torch.tensor(t.ratio, dtype=torch.float64).log().item()
-    guess = torch.zeros_like(memory[0][1])
-    for i, (_, eps) in enumerate(memory):
-        weight = 1.0
-        for j, node in enumerate(nodes):
-            if j != i:
-                weight *= (at - node) / (nodes[i] - node)
-        guess = guess + weight * eps
-    return guess
