@@ -1,4 +1,4 @@
-"""Did it work? Numbers to trust an inversion by."""
+"""Did it work? Numbers to trust an inversion by, and what they mean."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddim_interp.latents import latent_power
+from ddim_interp.latents import measure_latents, white_noise
+from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 
-__all__ = ["Certificate", "certify"]
+__all__ = [
+    "FAITHFUL_PSNR",
+    "POWER_LIMITS",
+    "WHITENESS_LIMITS",
+    "Certificate",
+    "Fidelity",
+    "certify",
+    "compare",
+]
+
+FAITHFUL_PSNR = 40.0
+"""A round trip this good, in dB, cannot be told from the picture by eye."""
+
+POWER_LIMITS = (0.05, 0.25)
+"""|z|²/d may lie this far from 1 in a typical latent, and in one that is still of use. White noise
+of a 32×32 picture strays by 0.026 (one σ)."""
+
+WHITENESS_LIMITS = (2.0, 4.0)
+"""So often white noise's own patch correlation may a typical latent have, and one still of use.
+Pictures that the model was trained on, or might have been, score up to 3; screenshots 8."""
+
+_PURE_NOISE = 0.01  # ᾱ: with less signal than this, a latent can be compared with white noise
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """How faithfully one picture went into noise space and came back.
+    """How faithfully one picture went into noise space and came back, and where it went.
 
     Args:
         roundtrip_mse: Mean squared difference between the picture and its decoded latent, pixels
@@ -23,9 +45,16 @@ class Certificate:
         roundtrip_max_level: Largest difference of a pixel, in 8-bit levels; 0 means that the saved
             pictures are equal.
         latent_power: |z|² / d; 1 for typical noise.
-        residuals: How far each step of the inversion missed its equation, relative to the noise at
-            its level; empty if nothing had to be solved.
+        residuals: How far each step of the inversion missed its equation (`State.residual`), clean
+            to noisy; empty if nothing had to be solved.
         nfe: Network evaluations the inversion took, for this picture.
+        mean: Mean of z; 0 for typical noise, as are the two below.
+        kurtosis: Excess kurtosis of z.
+        neighbour_correlation: Correlation of neighbouring entries of z.
+        patch_correlation: Of places within 8×8 patches; see `latents.patch_correlation`.
+        white_patch_correlation: What white noise of this size has there.
+        spectrum: Power of z by spatial frequency, coarse to fine; 1 for typical noise.
+        alpha_bar: ᾱ of the level that z lives at: how much picture is left in it.
     """
 
     roundtrip_mse: float
@@ -33,25 +62,117 @@ class Certificate:
     latent_power: float
     residuals: tuple[float, ...] = ()
     nfe: float = 0.0
+    mean: float = 0.0
+    kurtosis: float = 0.0
+    neighbour_correlation: float = 0.0
+    patch_correlation: float = 0.0
+    white_patch_correlation: float = 0.0
+    spectrum: tuple[float, ...] = ()
+    alpha_bar: float = 0.0
 
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio of the round trip, in dB; infinite for no difference."""
-        return -10 * math.log10(self.roundtrip_mse) if self.roundtrip_mse > 0 else math.inf
+        return Fidelity(self.roundtrip_mse, self.roundtrip_max_level).psnr
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the picture comes back: equal in 8 bits, or at 40 dB or more."""
+        return self.roundtrip_max_level == 0 or self.psnr >= FAITHFUL_PSNR
+
+    @property
+    def whiteness(self) -> float:
+        """Patch correlation, in units of white noise's own; 1 for typical noise."""
+        return self.patch_correlation / max(self.white_patch_correlation, 1e-9)
+
+    @property
+    def grade(self) -> str:
+        """`typical` noise, `unusual` but of use, or `far` from all the model knows.
+
+        A latent short of pure noise still holds the picture; it is `partial`, and not judged.
+        """
+        if self.alpha_bar > _PURE_NOISE:
+            return "partial"
+        for grade, astray, correlated in zip(
+            ("typical", "unusual"), POWER_LIMITS, WHITENESS_LIMITS, strict=True
+        ):
+            if abs(self.latent_power - 1) <= astray and self.whiteness <= correlated:
+                return grade
+        return "far"
+
+    @property
+    def good(self) -> bool:
+        """Whether the picture comes back, and its latent is of use."""
+        return self.faithful and self.grade != "far"
 
     @property
     def verdict(self) -> str:
         """What the numbers mean, in words."""
-        exact = self.roundtrip_max_level == 0
-        power = self.latent_power
-        there = "comes back exactly" if exact else f"comes back to {self.psnr:.1f} dB"
-        if abs(power - 1) <= 0.05:
-            where = "its latent is typical noise"
-        elif power < 1:
-            where = f"its latent is too quiet (|z|²/d = {power:.2f}); middles may look bleached"
+        if self.roundtrip_max_level == 0:
+            there = "comes back exactly"
+        elif self.faithful:
+            there = f"comes back to {self.psnr:.1f} dB"
         else:
-            where = f"its latent is too loud (|z|²/d = {power:.2f}); middles may look harsh"
+            there = (
+                f"does not come back ({self.psnr:.1f} dB, {self.roundtrip_max_level} of 255 levels "
+                "at worst; try more steps)"
+            )
+        where = {
+            "typical": "its latent is typical noise",
+            "unusual": f"its latent is unusual noise: {self._oddities}",
+            "far": f"it is far from what the model knows: its latent is {self._oddities}",
+            "partial": f"its latent still holds {self.alpha_bar:.0%} picture, by variance",
+        }[self.grade]
         return f"the picture {there}; {where}"
+
+    @property
+    def _oddities(self) -> str:
+        """What sets the latent apart from typical noise."""
+        found = []
+        if self.latent_power < 1 - POWER_LIMITS[0]:
+            found.append(f"too quiet (|z|²/d = {self.latent_power:.2f}; middles may look bleached)")
+        if self.latent_power > 1 + POWER_LIMITS[0]:
+            found.append(f"too loud (|z|²/d = {self.latent_power:.2f}; middles may look harsh)")
+        if self.whiteness > WHITENESS_LIMITS[0]:
+            found.append(f"not white (patch correlation {self.whiteness:.1f} × that of noise)")
+        return ", and ".join(found)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How much one picture differs from another.
+
+    Args:
+        mse: Mean squared difference, pixels in [0, 1].
+        max_level: Largest difference of a pixel, in 8-bit levels.
+    """
+
+    mse: float
+    max_level: int
+
+    @property
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio, in dB; infinite for no difference."""
+        return -10 * math.log10(self.mse) if self.mse > 0 else math.inf
+
+
+def compare(pictures: Images, others: Images) -> tuple[Fidelity, ...]:
+    """Compare pictures one by one, as they look when saved: clamped to what a screen shows.
+
+    Args:
+        pictures: (N, C, H, W), in [−1, 1].
+        others: (N, C, H, W).
+
+    Example:
+        >>> grey = torch.zeros(1, 3, 8, 8)
+        >>> compare(grey, grey + 0.02)[0].max_level
+        2
+    """
+    unit = [(x.double() / 2 + 0.5).clamp(0, 1) for x in (pictures, others)]
+    levels = [(x * 255).round() for x in unit]
+    mse = (unit[0] - unit[1]).flatten(1).square().mean(1).tolist()
+    most = (levels[0] - levels[1]).flatten(1).abs().amax(1).tolist()
+    return tuple(Fidelity(*row) for row in zip(mse, map(int, most), strict=True))
 
 
 def certify(
@@ -60,6 +181,7 @@ def certify(
     latents: Latents,
     residuals: Sequence[Tensor] = (),
     nfe: Tensor | None = None,
+    level: Level | None = None,
 ) -> tuple[Certificate, ...]:
     """One certificate per picture.
 
@@ -69,20 +191,34 @@ def certify(
         latents: x_T, (N, C, H, W).
         residuals: Of each step of the inversion, (N,) each.
         nfe: Evaluations spent on each picture, (N,).
+        level: Where the latents live; pure noise when not given.
 
     Example:
         >>> grey = torch.zeros(1, 3, 8, 8)
         >>> certify(grey, grey + 0.02, torch.ones_like(grey))[0].roundtrip_max_level
-        3
+        2
     """
-    unit = [(x.double() / 2 + 0.5).clamp(0, 1) for x in (pictures, decoded)]
-    levels = [(x * 255).round() for x in unit]
-    mse = (unit[0] - unit[1]).flatten(1).square().mean(1).tolist()
-    most = (levels[0] - levels[1]).flatten(1).abs().amax(1).tolist()
-    power = latent_power(latents).tolist()
-    steps = torch.stack(list(residuals), dim=1).tolist() if residuals else [[]] * len(mse)
-    spent = [0.0] * len(mse) if nfe is None else nfe.tolist()
+    count, channels, height, width = latents.shape
+    white = white_noise((channels, height, width)).patch_correlation
+    steps = torch.stack(list(residuals), dim=1).tolist() if residuals else [[]] * count
+    spent = [0.0] * count if nfe is None else nfe.tolist()
+    alpha_bar = 0.0 if level is None else level.alpha_bar
     return tuple(
-        Certificate(mse[i], int(most[i]), power[i], tuple(steps[i]), spent[i])
-        for i in range(len(mse))
+        Certificate(
+            trip.mse,
+            trip.max_level,
+            z.power,
+            tuple(steps[i]),
+            spent[i],
+            z.mean,
+            z.kurtosis,
+            z.neighbour_correlation,
+            z.patch_correlation,
+            white,
+            z.spectrum,
+            alpha_bar,
+        )
+        for i, (trip, z) in enumerate(
+            zip(compare(pictures, decoded), measure_latents(latents), strict=True)
+        )
     )

@@ -49,9 +49,7 @@ class LatentFile:
     def certificate(self, index: int) -> Certificate | None:
         """The certificate of one latent, if it has one."""
         entry = self.sources[index].get("certificate") if index < len(self.sources) else None
-        if not isinstance(entry, dict):
-            return None
-        return Certificate(**{**entry, "residuals": tuple(entry.get("residuals", ()))})
+        return None if entry is None else _certificate(entry)
 
 
 def write_latents(
@@ -144,6 +142,9 @@ def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
             for number, entry in enumerate(note.get("memory", ()))
         )
         sources = tuple(dict(entry) for entry in note.get("sources", ()))
+        for entry in sources:
+            if entry.get("certificate") is not None:
+                _certificate(entry["certificate"])
         plan = dict(note["plan"])
         owner, weights = str(note["model"]), str(note["weights_sha256"])
         whole = all(tensor.shape == latents.shape for _, tensor in memory)
@@ -181,5 +182,25 @@ def source_note(
     """One picture's entry in a latent file."""
     note: dict[str, Any] = {"name": name, "sha256": sha256, "box": list(box)}
     if certificate is not None:
+        note["verdict"] = certificate.verdict
         note["certificate"] = json.loads(json.dumps(asdict(certificate)))
     return note
+
+
+def _certificate(entry: Any) -> Certificate:
+    """A certificate as a file has it: all its numbers, and nothing but numbers.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    read: dict[str, Any] = {}
+    for key, value in dict(entry).items():
+        if not all(
+            type(x) in (int, float) for x in (value if isinstance(value, list) else [value])
+        ):
+            raise TypeError(f"{key} is no number")
+        read[key] = tuple(value) if isinstance(value, list) else value
+    for key in ("residuals", "spectrum"):
+        if not isinstance(read.get(key, ()), tuple):
+            raise TypeError(f"{key} is no list")
+    return Certificate(**read)

@@ -1,7 +1,7 @@
 """Draw points of noise space, and say how typical a point is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _LARGEST_SEED = 2**63 - 1
-_TINY = torch.finfo(torch.float64).tiny
+_TINY = 1e-150  # its square is still a number
 
 
 def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Latents:
@@ -148,24 +148,26 @@ def neighbour_correlation(latents: Latents) -> Tensor:
 def patch_correlation(latents: Latents, side: int = 8, top: int = 20) -> Tensor:
     """Mean of the `top` largest |correlations| between places of a patch, for each latent, (N,).
 
-    Every place of a side×side patch is a variable, and every patch of the latent, overlapping
-    ones and all channels included, an observation of them. Inversions leave the picture's plain
-    areas in the latent, where neighbours then move together.
+    Every place of a side×side patch is a variable; the patches of the latent, half overlapping, of
+    every channel, are its observations. Few observations are alike by chance, so that white noise
+    scores the higher the smaller it is: compare with `white_noise`. Inversions leave the picture's
+    plain areas in the latent, where neighbours then move together.
 
     Args:
-        latents: (N, C, H, W), H and W more than `side`.
+        latents: (N, C, H, W).
         side: Of the patches.
         top: Pairs of places to average over.
 
     References:
-        Staniszewski et al. (2024), There and back again, arXiv:2410.23530: over many images, for
-        one there.
+        Staniszewski et al. (2024), There and back again, arXiv:2410.23530; with the patches of
+        many latents for observations, where here they are one latent's.
     """
     side = min(side, *latents.shape[2:])
+    stride = max(1, side // 2)
     first, second = torch.triu_indices(side**2, side**2, offset=1)
     scores = []
     for z in latents.double():
-        patches = z.unfold(1, side, 1).unfold(2, side, 1).reshape(-1, side**2)
+        patches = z.unfold(1, side, stride).unfold(2, side, stride).reshape(-1, side**2)
         patches = patches - patches.mean(0)
         covariance = patches.T @ patches
         spread = covariance.diagonal().clamp(min=_TINY).sqrt()
@@ -202,12 +204,7 @@ def white_noise(shape: tuple[int, int, int], draws: int = 8) -> LatentStatistics
         >>> small.patch_correlation > 2 * large.patch_correlation
         True
     """
-    scores = measure_latents(draw(range(draws), shape))
-    spectra = zip(*(score.spectrum for score in scores), strict=True)
-    return LatentStatistics(
-        *(
-            sum(getattr(score, name) for score in scores) / draws
-            for name in ("power", "mean", "kurtosis", "neighbour_correlation", "patch_correlation")
-        ),
-        spectrum=tuple(sum(band) / draws for band in spectra),
-    )
+    scores = [asdict(score) for score in measure_latents(draw(range(draws), shape))]
+    spectra = zip(*(score.pop("spectrum") for score in scores), strict=True)
+    means = {name: sum(score[name] for score in scores) / draws for name in scores[0]}
+    return LatentStatistics(**means, spectrum=tuple(sum(band) / draws for band in spectra))

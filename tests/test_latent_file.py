@@ -20,7 +20,9 @@ from ddim_interp.tensors import write_tensors
 SCHEDULE = NoiseSchedule.from_config({})
 MODEL = Model(GaussianDenoiser(), SCHEDULE, (3, 8, 8), "gauss", "abc123")
 STATE = State(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), SCHEDULE.highest)
-PROOF = Certificate(1e-9, 0, 1.01, (1e-6, 2e-6), 40.0)
+PROOF = Certificate(
+    1e-9, 0, 1.01, (1e-6, 2e-6), 40.0, 0.01, 0.2, -0.01, 0.12, 0.11, (1.0, 0.9, 1.1), 4e-5
+)
 NOTES = [source_note("a.png", "00ff", (0, 0, 8, 8), PROOF), source_note("b.png", "", (), None)]
 
 
@@ -37,6 +39,7 @@ def test_what_was_written_is_read(z):
     assert file.plan == Plan(steps=9).describe()
     assert file.certificate(0) == PROOF and file.certificate(1) is None
     assert file.sources[0]["name"] == "a.png"
+    assert file.sources[0]["verdict"] == PROOF.verdict
 
 
 def test_the_same_latents_are_the_same_bytes(z, tmp_path):
@@ -82,6 +85,10 @@ def test_a_foreign_safetensors_file_is_no_latent_file(tmp_path):
         {"memory": [[1, 0.5]]},
         {"plan": 3},
         {"sources": [7]},
+        {"sources": [{"certificate": 7}]},
+        {"sources": [{"certificate": {"roundtrip_mse": "0"}}]},
+        {"sources": [{"certificate": {**vars(PROOF), "spectrum": 1.0}}]},
+        {"sources": [{"certificate": {**vars(PROOF), "luck": 1.0}}]},
         {"version": 99},
         {"kind": "weights"},
     ],
