@@ -1,6 +1,6 @@
 """Glide from keyframe to keyframe: the main job."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,18 +13,24 @@ from ddim_interp.display import Reel
 from ddim_interp.easing import parse_easing
 from ddim_interp.ends import EndCorrection
 from ddim_interp.errors import ArgumentError, PathError
-from ddim_interp.images import to_frames
+from ddim_interp.images import from_frames, to_frames
 from ddim_interp.interpolate import find_blend
 from ddim_interp.keyframes import Keyframe, join_states
 from ddim_interp.model import Model, Plan
-from ddim_interp.pace import frame_times
+from ddim_interp.pace import STEADY, Odometer, frame_times, retime
 from ddim_interp.path import KeyframePath
+from ddim_interp.perceptual import perceive
 from ddim_interp.shapes import Frame, Images
 from ddim_interp.solver import State
 from ddim_interp.spool import Spool
 from ddim_interp.trajectory import last, sample
+from ddim_interp.watch import Watch, unwatched
 
-__all__ = ["Morph", "Style", "default_batch_size"]
+__all__ = ["PACES", "Morph", "Style", "default_batch_size"]
+
+
+PACES = ("uniform", "perceptual")
+"""Paces by name."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Style:
         blend: Curve between neighbouring keyframes; a name from `BLENDS`.
         smooth: Whether the path rounds the corners at the keyframes between its ends.
         ease: Speed along it; see `parse_easing`.
+        pace: `uniform` in u, or `perceptual`: the same amount changes from frame to frame, for
+            about twice the evaluations.
         hold: Frames more to rest at every keyframe.
         loop: Whether the film ends where it began, ready to start over.
         boomerang: Whether it goes back the way it came.
@@ -47,6 +55,7 @@ class Style:
     blend: str = "slerp"
     smooth: bool = True
     ease: str = "linear"
+    pace: str = "uniform"
     hold: int = 0
     loop: bool = False
     boomerang: bool = False
@@ -63,6 +72,10 @@ class Style:
         if self.hold < 0:
             raise ArgumentError(f"hold={self.hold} is no rest; ask for 0 frames or more.")
         find_blend(self.blend)
+        if self.pace not in PACES:
+            raise ArgumentError(
+                f"No pace is called {self.pace!r}; choose one of {', '.join(PACES)}."
+            )
         if self.loop and self.boomerang:
             raise ArgumentError(
                 "A boomerang already ends where it began; choose either loop or boomerang."
@@ -130,36 +143,71 @@ class Morph:
 
     @cached_property
     def times(self) -> Tensor:
-        """Where on the path each frame of one passage lies, u in [0, 1], float64."""
+        """Where on the path each frame lies at a uniform pace, (frames,), u in [0, 1], float64.
+
+        Equal entries are the same frame, which is drawn once.
+        """
+        return self._times(STEADY)
+
+    def _times(self, odometer: Odometer) -> Tensor:
         style = self.style
         return frame_times(
-            style.frames // 2 + 1 if style.boomerang else style.frames,
+            # There and back again: the way back shows neither end, and no rest at them.
+            style.frames // 2 + 1 + style.hold if style.boomerang else style.frames,
             self.path.knots,
             closed=style.loop,
+            boomerang=style.boomerang,
             easing=parse_easing(style.ease),
             holds=style.hold,
+            odometer=odometer,
         )
 
-    def draw(self, counted: CountCalls | None = None) -> Iterator[Frame]:
+    def draw(self, counted: CountCalls | None = None, watch: Watch = unwatched) -> Iterator[Frame]:
         """Draw the film, frame by frame.
+
+        At a uniform pace frames come as they are drawn. At a perceptual pace all are drawn, some
+        twice as densely, before the first one comes; they wait on disk.
 
         Args:
             counted: The denoiser to use, if its calls are being counted.
+            watch: Sees the frames being drawn.
 
         Yields: `style.frames` frames, (H, W, 3), uint8.
 
         Raises:
             NonFiniteError: NaN or infinity turned up in a frame.
         """
-        if not self.style.boomerang:
-            yield from self._passage(counted)
-            return
+        perceptual = self.style.pace == "perceptual"
         with Spool() as spool:
-            for frame in self._passage(counted):
-                yield frame
-                spool.append(frame)
-            back = list(range(len(spool)))[1:-1]  # neither end is shown twice
-            yield from spool.frames(reversed(back))
+            kept: dict[float, int] = {}  # u -> number in the spool
+            times = self._retime(spool, kept, counted, watch) if perceptual else self.times
+            stops, repeats = torch.unique_consecutive(times, return_counts=True)
+            fresh = [u for u in dict.fromkeys(stops.tolist()) if u not in kept]
+            drawn = iter(watch(self._drawn(fresh, counted), len(fresh), "drawing"))
+            for u, repeat in zip(stops.tolist(), repeats.tolist(), strict=True):
+                if u in kept:
+                    frame = spool[kept[u]]
+                else:
+                    frame = next(drawn)
+                    if self.style.boomerang:
+                        kept[u] = spool.append(frame)
+                yield from [frame] * repeat
+
+    def _retime(
+        self, spool: Spool, kept: dict[float, int], counted: CountCalls | None, watch: Watch
+    ) -> Tensor:
+        """Times at which equal amounts change from frame to frame; their frames are kept."""
+
+        def look(u: Tensor) -> Tensor:
+            views = []
+            frames = watch(self._drawn(u.tolist(), counted), len(u), "drawing")
+            for at, frame in zip(u.tolist(), frames, strict=True):
+                kept[at] = spool.append(frame)
+                views.append(perceive(from_frames(frame[None])))
+            return torch.cat(views) if views else torch.empty(0, 0)
+
+        *_, best = retime(look, self._times, closed=self.style.loop)
+        return best.u
 
     def film(self, fps: float = 30.0) -> Reel:
         """Draw the whole film and keep it: in a notebook it plays, and it can be saved."""
@@ -173,14 +221,11 @@ class Morph:
         few = replace(self.style, frames=max(8, len(self.keyframes)), hold=0, boomerang=False)
         return replace(self, style=few).film()._repr_jpeg_()
 
-    def _passage(self, counted: CountCalls | None) -> Iterator[Frame]:
-        """The frames from the first keyframe to the last, each rest drawn once."""
-        times, repeats = torch.unique_consecutive(self.times, return_counts=True)
-        for start in range(0, len(times), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            frames = self._frames(times[batch], counted)
-            for frame, repeat in zip(frames, repeats[batch].tolist(), strict=True):
-                yield from [frame] * repeat
+    def _drawn(self, u: Sequence[float], counted: CountCalls | None) -> Iterator[Frame]:
+        """The frames at u, in batches."""
+        for start in range(0, len(u), self.batch_size):
+            batch = torch.tensor(u[start : start + self.batch_size], dtype=torch.float64)
+            yield from self._frames(batch, counted)
 
     @torch.inference_mode()
     def _frames(self, u: Tensor, counted: CountCalls | None) -> list[Frame]:

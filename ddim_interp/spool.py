@@ -1,7 +1,7 @@
-"""Remember frames without holding them in memory: there and back again."""
+"""Remember frames without holding them in memory."""
 
+import os
 import tempfile
-from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 import numpy as np
@@ -15,16 +15,15 @@ __all__ = ["Spool"]
 class Spool:
     """Frames of one shape in an anonymous temporary file, read back in any order.
 
-    A boomerang plays every frame twice. Drawing them again costs hours on a large model, holding
-    them costs memory that grows with the film; the disk has room. The file has no name, so nothing
-    is left behind however the program ends.
+    A boomerang plays every frame twice, and an even pace is known only when all are drawn. Drawing
+    them again costs hours on a large model, holding them costs memory that grows with the film; the
+    disk has room. The file has no name, so nothing is left behind however the program ends.
 
     Example:
         >>> with Spool() as spool:
-        ...     for grey in (1, 2, 3):
-        ...         spool.append(np.full((2, 2, 3), grey, np.uint8))
-        ...     [int(frame[0, 0, 0]) for frame in spool.frames([2, 0])]
-        [3, 1]
+        ...     numbers = [spool.append(np.full((2, 2, 3), grey, np.uint8)) for grey in (1, 2, 3)]
+        ...     int(spool[numbers[2]][0, 0, 0]), int(spool[numbers[0]][0, 0, 0])
+        (3, 1)
     """
 
     def __init__(self) -> None:
@@ -46,14 +45,15 @@ class Spool:
     def __len__(self) -> int:
         return self._count
 
-    def append(self, frame: Frame) -> None:
-        """Remember a frame.
+    def append(self, frame: Frame) -> int:
+        """Remember a frame; returns its number.
 
         Raises:
             StorageError: The disk for temporary files is full.
         """
         self._shape = frame.shape
         try:
+            self._file.seek(0, os.SEEK_END)
             self._file.write(frame.tobytes())
         except OSError as error:
             raise StorageError(
@@ -61,10 +61,9 @@ class Spool:
                 f"{error.strerror}; free some space, or set TMPDIR to another folder."
             ) from error
         self._count += 1
+        return self._count - 1
 
-    def frames(self, numbers: Iterable[int]) -> Iterator[Frame]:
-        """The frames of these numbers, in this order."""
+    def __getitem__(self, number: int) -> Frame:
         size = int(np.prod(self._shape))
-        for number in numbers:
-            self._file.seek(number * size)
-            yield np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)
+        self._file.seek(number * size)
+        return np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)

@@ -10,7 +10,9 @@ import torch
 from ddim_interp import DDIMPipeline, Plan, Style
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError, InputMissingError, PathError
-from ddim_interp.images import open_image
+from ddim_interp.images import from_frames, open_image
+from ddim_interp.pace import distances, unevenness
+from ddim_interp.perceptual import perceive
 from ddim_interp.solver import DDIM, ImplicitEquation
 
 FAST = Plan(steps=6, solver=DDIM(equation=ImplicitEquation(passes=6, tolerance=1e-4)))
@@ -84,6 +86,23 @@ def test_a_rest_costs_nothing(tiny):
     frames = list(film.draw(counted))
     assert len(frames) == 10 and counted.nfe == 6 * 4
     assert all((frame == frames[0]).all() for frame in frames[:4])
+
+
+def test_perceptual_pace_takes_even_steps(tiny, pictures):
+    def unevenness_of(**style):
+        frames = draw(tiny, pictures, frames=13, **style)
+        return unevenness(distances(perceive(from_frames(np.array(frames)))))
+
+    assert unevenness_of(pace="perceptual") < min(1.35, unevenness_of())
+
+
+def test_perceptual_pace_keeps_ends_rests_and_the_way_back(tiny, pictures):
+    frames = draw(tiny, pictures, frames=12, pace="perceptual", boomerang=True, hold=1)
+    assert len(frames) == 12
+    np.testing.assert_array_equal(frames[0], open_image(pictures[0], 16).frame)
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert any((frame == open_image(pictures[1], 16).frame).all() for frame in frames)
+    np.testing.assert_array_equal(frames[2], frames[-1])
 
 
 def test_two_runs_give_the_same_frames(tiny, pictures):

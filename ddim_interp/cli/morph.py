@@ -26,6 +26,12 @@ __all__ = ["morph"]
     help="Speed along it: linear, smoothstep, ease-in-out, cubic-bezier(.3,0,.7,1) …",
 )
 @click.option("--smooth/--straight", default=True, help="Round the corners at keyframes between.")
+@click.option(
+    "--pace",
+    type=click.Choice(options.PACES),
+    default="uniform",
+    help="perceptual: equal steps to the eye, for about twice the work.",
+)
 @click.option("--hold", default=0, help="Frames more to rest at every keyframe.")
 @click.option("--loop", is_flag=True, help="Return to the first keyframe.")
 @click.option("--boomerang", is_flag=True, help="Go back the way it came.")
@@ -49,6 +55,7 @@ def morph(
     blend: str,
     ease: str,
     smooth: bool,
+    pace: str,
     hold: int,
     loop: bool,
     boomerang: bool,
@@ -79,7 +86,7 @@ def morph(
     from ddim_interp.morph import Style
     from ddim_interp.sinks import check_sink, default_upscale, open_sink
 
-    style = Style(frames, blend, smooth, ease, hold, loop, boomerang, raw)
+    style = Style(frames, blend, smooth, ease, pace, hold, loop, boomerang, raw)
     style.check()
     check_sources(keyframes)
     check_sink(out, fps=fps, frame_count=frames, upscale=upscale or 1, overwrite=overwrite)
@@ -99,7 +106,7 @@ def morph(
         upscale=upscale or default_upscale(*film.model.shape[1:]),
         overwrite=overwrite,
     ) as sink:
-        for frame in pipe.progress_bar(film.draw(counted), frames, "drawing"):
+        for frame in film.draw(counted, pipe.progress_bar):
             sink.write(frame)
 
     report: dict[str, Any] = {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLENDS",
     "DTYPES",
+    "PACES",
     "SOLVERS",
     "SPACINGS",
     "Seeds",
@@ -42,6 +43,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Copies of the registries' keys: importing those would import torch, and `-h` should be instant.
 # A test compares them.
 BLENDS = ("slerp", "lerp", "nlerp", "lol", "adain")
+PACES = ("uniform", "perceptual")
 SPACINGS = ("leading", "linspace", "trailing", "quad", "log-snr", "karras")
 SOLVERS = ("ddim",)
 DTYPES = ("auto", "fp32", "bf16", "fp16")
