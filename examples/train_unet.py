@@ -210,8 +210,9 @@ class Training:
 
         # Half the average is of the last `ema` pictures; of the last third, early on.
         keep = 0.5 ** (o.batch_size / min(o.ema, self.seen / 3))
-        averages, weights = list(self.average.parameters()), list(self.unet.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - keep)
+        with torch.no_grad():
+            averages, weights = list(self.average.parameters()), list(self.unet.parameters())
+            torch._foreach_lerp_(averages, weights, 1 - keep)
         return t, loss.detach()
 
     def learning_rate(self) -> float:
@@ -305,6 +306,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sheet-every", type=float, default=30, metavar="MINUTES", help="sheets of samples")
     add("--log-every", type=int, default=200, metavar="STEPS")
     add("--threads", type=int, default=torch.get_num_threads(), help="processor cores to use")
+    add("--half", action="store_true", help="store the model in float16: half the file")
     add("--compile", action="store_true", help="compile the network: pays on a GPU")
     return p.parse_args(argv)
 
@@ -347,7 +349,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             drawn = time.monotonic()
     training.save(state)
     save_sheet(folder, training, 64)
-    write_checkpoint(o.output, training.average, SCHEDULER, overwrite=True)
+    weights = training.average.half() if o.half else training.average
+    write_checkpoint(o.output, weights, SCHEDULER, overwrite=True)
 
 
 def bands(t: Tensor, loss: Tensor, timesteps: int) -> Tensor:

@@ -86,12 +86,13 @@ def test_training_goes_on_from_another_model(
 ) -> None:
     start = recipe.new_unet(16, (8, 16), layers=1, attention=1)
     recipe.write_checkpoint(tmp_path / "start", start, recipe.SCHEDULER)
-    still = ["--learning-rate", "0", "--pictures", "8"]
+    still = ["--learning-rate", "0", "--pictures", "8", "--half"]
     recipe.main(
         [str(pictures), "-o", str(tmp_path / "m"), "--init", str(tmp_path / "start"), *TINY, *still]
     )
     trained = read_checkpoint(tmp_path / "m").unet
-    torch.testing.assert_close(dict(trained.state_dict()), dict(start.state_dict()))
+    halves = {name: weight.half().float() for name, weight in start.state_dict().items()}
+    torch.testing.assert_close(dict(trained.state_dict()), halves, rtol=0, atol=0)
 
 
 def test_a_tar_holds_the_same_pictures_as_its_folder(
