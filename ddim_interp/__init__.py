@@ -25,7 +25,9 @@ _HOMES = {
     "NetworkDenoiser": "denoiser",
     "NoiseSchedule": "schedule",
     "Plan": "model",
+    "Plate": "display",
     "Prediction": "denoiser",
+    "Reel": "display",
     "State": "solver",
     "Style": "morph",
     "UNet2DModel": "network",
@@ -54,7 +56,9 @@ __all__ = [
     "NetworkDenoiser",
     "NoiseSchedule",
     "Plan",
+    "Plate",
     "Prediction",
+    "Reel",
     "State",
     "Style",
     "UNet2DModel",
@@ -71,6 +75,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ddim_interp.denoiser import GaussianDenoiser, NetworkDenoiser, Prediction
+    from ddim_interp.display import Plate, Reel
     from ddim_interp.errors import DdimInterpError
     from ddim_interp.grid import make_grid
     from ddim_interp.images import open_image, to_frames

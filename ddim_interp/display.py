@@ -40,7 +40,7 @@ class Plate:
 
     Args:
         rows: Pictures of one size, (H, W, 3), uint8; rows may differ in length.
-        beside: A word to the left of each row.
+        beside: A word to the left of each row. Pillow's own font draws it: Latin letters.
         above: A word above each column.
         below: Words under each column; a line break begins a new line.
 

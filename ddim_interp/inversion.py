@@ -11,7 +11,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver import State
+from ddim_interp.solver import State, settle
 from ddim_interp.trajectory import invert, sample
 from ddim_interp.watch import Watch, unwatched
 
@@ -51,8 +51,8 @@ class Inversion:
         difference = 16 * (self.decoded - self.images)
         return Plate(
             [list(to_frames(x)) for x in (self.images, self.decoded, difference)],
-            beside=["picture", "decoded", "16 × difference"],
-            below=[f"{c.psnr:.1f} dB\n|z|²/d {c.latent_power:.3f}" for c in self.certificates],
+            beside=["picture", "decoded", "16-fold difference"],
+            below=[f"{c.psnr:.1f} dB\npower {c.latent_power:.3f}" for c in self.certificates],
         )._repr_jpeg_()
 
 
@@ -78,15 +78,15 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
             f"Pictures of shape {_times(images.shape[1:])} do not fit {model.name}, which works at "
             f"{_times(model.shape)}; crop and scale them to that."
         )
-    grid = plan.grid(model.schedule)
+    grid, solver = plan.walk(model.schedule)
     x_0 = model.place(images)
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []
-    for state in watch(invert(counted, x_0, grid, plan.solver), len(grid) - 1, "inverting"):
+    for state in watch(invert(counted, x_0, grid, solver), len(grid) - 1, "inverting"):
         if state.residual is not None:
             residuals.append(state.residual)
     nfe = torch.full((len(x_0),), counted.nfe / len(x_0))
-    state = plan.settle(state)
+    state = settle(solver, state)
     decoded = sample_latents(model, state, plan, watch, counted)
     certificates = certify(x_0, decoded, state.x, residuals, nfe, state.level)
     return Inversion(state, decoded, certificates, counted.nfe, x_0)
@@ -109,9 +109,9 @@ def sample_latents(
         watch: Sees the walk.
         counted: The denoiser to use, if its calls are being counted; the model's when not given.
     """
-    grid = plan.grid(model.schedule)
+    grid, solver = plan.walk(model.schedule)
     start = latents if isinstance(latents, State) else State(model.place(latents), grid[0])
-    walk = sample(counted or model.denoiser, start, grid, plan.solver)
+    walk = sample(counted or model.denoiser, start, grid, solver)
     for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
         pass
     return state.x

@@ -46,11 +46,20 @@ class ImagePipelineOutput:
 
     images: list[Image] | NDArray[np.float32] | Tensor
 
+    @property
+    def frames(self) -> list[Frame]:
+        """The pictures as frames, (H, W, 3), uint8: what sinks, `Plate` and `Reel` take."""
+        if isinstance(self.images, Tensor):
+            return list(to_frames(2 * self.images - 1))
+        if isinstance(self.images, np.ndarray):
+            return list((255 * self.images).round().astype(np.uint8))
+        return [np.asarray(image) for image in self.images]
+
     def _repr_jpeg_(self) -> bytes:
         """The pictures in rows of eight."""
         from ddim_interp.display import Plate
 
-        frames = _frames(self.images)
+        frames = self.frames
         rows = [frames[start : start + 8] for start in range(0, len(frames), 8)]
         return Plate(rows)._repr_jpeg_()
 
@@ -357,15 +366,6 @@ class DDIMPipeline:
 def _check_output_type(output_type: str) -> None:
     if output_type not in ("pil", "np", "pt"):
         raise ArgumentError(f"output_type={output_type!r} is unknown; choose pil, np or pt.")
-
-
-def _frames(images: list[Image] | NDArray[np.float32] | Tensor) -> list[Frame]:
-    """Pictures of any output type, as frames."""
-    if isinstance(images, Tensor):
-        return list(to_frames(2 * images - 1))
-    if isinstance(images, np.ndarray):
-        return list((255 * images).round().astype(np.uint8))
-    return [np.asarray(image) for image in images]
 
 
 def _as(images: Tensor, output_type: str) -> list[Image] | NDArray[np.float32] | Tensor:

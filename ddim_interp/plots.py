@@ -58,11 +58,15 @@ class Plot:
 
     def save(self, path: Any) -> None:
         """Write the plot; the suffix chooses the format: .png .pdf .svg."""
+        self._explain()
         self.figure.savefig(path, dpi=150)
 
-    def _repr_png_(self) -> bytes:
-        if len(self.axes.get_legend_handles_labels()[0]) > 1:
+    def _explain(self) -> None:
+        if self.axes.get_legend_handles_labels()[0]:
             self.axes.legend(frameon=False)
+
+    def _repr_png_(self) -> bytes:
+        self._explain()
         buffer = BytesIO()
         self.figure.savefig(buffer, format="png", dpi=110)
         return buffer.getvalue()
@@ -99,6 +103,7 @@ def residuals(inversion: Inversion) -> Plot:
         steps = range(1, len(certificate.residuals) + 1)
         plot.axes.plot(steps, certificate.residuals, ".-", lw=1, label=f"picture {number}")
     plot.axes.set_yscale("log")
+    plot.axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     return plot
 
 
