@@ -183,7 +183,7 @@ def _find(model: Model, source: Source, plan: Plan) -> list[Keyframe | Picture]:
         return [open_image(source, (height, width), channels=channels)]
     text = str(source)
     if text.startswith("seed:"):
-        top = plan.grid(model.schedule)[0]
+        top = plan.walk(model.schedule)[0][0]
         latent = model.place(draw([_seed(text)], model.shape))
         return [Keyframe(text, State(latent, top))]
     latents = _LATENTS.fullmatch(text)

@@ -69,7 +69,6 @@ def write_latents(
         StorageError: The disk is full, or fails.
     """
     check_latents_name(path)
-    state = plan.settle(state)
     tensors = {"latents": state.x.float()}
     for number, (_, tensor) in enumerate(state.memory):
         tensors[f"memory.{number}"] = tensor

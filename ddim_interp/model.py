@@ -1,6 +1,6 @@
 """A denoiser together with all that the verbs need to know of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ddim_interp.denoiser import Denoiser, Fallback
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import NoiseSchedule
-from ddim_interp.solver import DDIM, PairSolver, Solver, State
+from ddim_interp.solver import Solver, make_solver
 
 __all__ = ["Model", "Plan"]
 
@@ -61,26 +61,31 @@ class Plan:
     Args:
         steps: Steps of the grid.
         spacing: How they are laid; a name from `SPACINGS`.
-        solver: How each is taken, and undone.
+        solver: How each is taken, and undone: a name from `SOLVERS`, or a solver.
+
+    Example:
+        >>> grid, solver = Plan(steps=8, solver="heun").walk(NoiseSchedule.from_config({}))
+        >>> len(grid), solver
+        (9, Heun())
     """
 
     steps: int = 20
     spacing: str = "log-snr"
-    solver: Solver = field(default_factory=DDIM)
+    solver: Solver | str = "ddim"
 
-    def grid(self, schedule: NoiseSchedule) -> Grid:
-        """The levels visited, noisy to clean, ending at t = 0."""
-        return make_grid(schedule, self.steps, self.spacing)
+    def walk(self, schedule: NoiseSchedule) -> tuple[Grid, Solver]:
+        """The levels visited, noisy to clean, ending at t = 0, and what steps between them.
 
-    def settle(self, state: State) -> State:
-        """The end of a walk, without what only helped on the way.
-
-        A pair solver's other member stays: it is half of the latent.
+        Raises:
+            ScheduleError: `steps` is out of range.
+            ArgumentError: No spacing or no solver has that name.
         """
-        pair = isinstance(self.solver, PairSolver)
-        return State(state.x, state.level, state.memory if pair else ())
+        grid = make_grid(schedule, self.steps, self.spacing)
+        if isinstance(self.solver, str):
+            return grid, make_solver(self.solver, schedule)
+        return grid, self.solver
 
     def describe(self) -> dict[str, Any]:
         """What a recipe says of it."""
-        solver = type(self.solver).__name__.lower()
+        solver = self.solver if isinstance(self.solver, str) else type(self.solver).__name__
         return {"steps": self.steps, "spacing": self.spacing, "solver": solver}

@@ -236,11 +236,11 @@ class Morph:
         return [next(drawn) if picture is None else picture for picture in own]
 
     def _decode(self, u: Tensor, counted: CountCalls | None) -> Images:
-        grid = self.plan.grid(self.model.schedule)
+        grid, solver = self.plan.walk(self.model.schedule)
         together = join_states([keyframe.state for keyframe in self.keyframes])
         memory = tuple((level, self.path.carry(kept, u)) for level, kept in together.memory)
         start = State(self.path(u), together.level, memory)
-        images = last(sample(counted or self.model.for_frames, start, grid, self.plan.solver)).x
+        images = last(sample(counted or self.model.for_frames, start, grid, solver)).x
         return images if self.style.raw else images + self._correction(u)
 
     @cached_property

@@ -28,8 +28,8 @@ LAYERS = [
     {"trajectory", "pace", "perceptual"},
     {"model", "checks", "checkpoint", "hub", "convert"},
     {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
-    {"keyframes", "scheduler", "network"},
-    {"morph", "plots"},
+    {"keyframes", "scheduler", "network", "consistency", "repair"},
+    {"morph", "plots", "report", "sheet"},
     {"pipeline"},
     {"cli", "__main__"},
 ]

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "morph": "Glide from picture to picture through noise space.",
     "invert": "Find the latents of pictures, with a certificate.",
     "sample": "Draw pictures from seeds or latents.",
+    "grid": "Fill a grid between four corners.",
     "info": "Show the recipe inside an output.",
     "models": "List, show and convert models.",
     "doctor": "Report the state of this machine.",

@@ -42,12 +42,13 @@ def invert(
     from ddim_interp.files import check_output
     from ddim_interp.keyframes import check_sources, find_keyframes, join_states
     from ddim_interp.latent_file import check_latents_name, source_note, write_latents
+    from ddim_interp.model import Plan
     from ddim_interp.morph import default_batch_size
 
     check_latents_name(out)
     check_sources(images)
     check_output(out, overwrite=overwrite)
-    plan = options.make_plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver)
     pipe = options.load_pipeline(model, device, dtype, offline, quiet)
     size = batch_size or default_batch_size(pipe.model.shape)
     keyframes, nfe = find_keyframes(pipe.model, images, plan, size, pipe.progress_bar)

@@ -83,6 +83,7 @@ def morph(
     quiet = quiet or as_json
     from ddim_interp.denoiser import CountCalls
     from ddim_interp.keyframes import check_sources
+    from ddim_interp.model import Plan
     from ddim_interp.morph import Style
     from ddim_interp.sinks import check_sink, default_upscale, open_sink
 
@@ -90,7 +91,7 @@ def morph(
     style.check()
     check_sources(keyframes)
     check_sink(out, fps=fps, frame_count=frames, upscale=upscale or 1, overwrite=overwrite)
-    plan = options.make_plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver)
     pipe = options.load_pipeline(model, device, dtype, offline, quiet)
     film = pipe.morph(keyframes, plan=plan, batch_size=batch_size, style=style)
     for keyframe in film.keyframes:

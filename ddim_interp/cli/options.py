@@ -1,7 +1,7 @@
 """Every option that more than one command takes, spelled once.
 
 --model --device --dtype --offline      which model, where            `load_pipeline` takes them
---steps --spacing --solver              how to walk the noise axis    `make_plan` takes them
+--steps --spacing --solver              how to walk the noise axis    a `Plan`
 --batch-size                            pictures in the network at once
 -o --overwrite                          what to write
 --json -q                               what to say
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ddim_interp.model import Plan
     from ddim_interp.pipeline import DDIMPipeline
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "Seeds",
     "batch_size_option",
     "load_pipeline",
-    "make_plan",
     "model_options",
     "output_option",
     "overwrite_option",
@@ -45,7 +43,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 BLENDS = ("slerp", "lerp", "nlerp", "lol", "adain")
 PACES = ("uniform", "perceptual")
 SPACINGS = ("leading", "linspace", "trailing", "quad", "log-snr", "karras")
-SOLVERS = ("ddim",)
+SOLVERS = (
+    "ddim",
+    "ddim-naive",
+    "heun",
+    "heun-exact",
+    "trapezoid",
+    "dpmpp-2m",
+    "rk45",
+    "edict",
+    "bdia",
+    "o-belm",
+)
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -135,14 +144,6 @@ def load_pipeline(
     if pipe.warning:
         say(pipe.warning, quiet)
     return pipe
-
-
-def make_plan(steps: int, spacing: str, solver: str) -> "Plan":
-    """The plan that the options describe; refused at once if it cannot be walked."""
-    from ddim_interp.model import Plan
-    from ddim_interp.solver import SOLVERS as solvers
-
-    return Plan(steps, spacing, solvers[solver]())
 
 
 def say(message: str, quiet: bool = False) -> None:

@@ -48,6 +48,7 @@ def sample(
     from ddim_interp.denoiser import CountCalls
     from ddim_interp.files import check_output
     from ddim_interp.keyframes import check_sources, decode_keyframes, find_keyframes
+    from ddim_interp.model import Plan
     from ddim_interp.morph import default_batch_size
     from ddim_interp.sinks import check_sink, contact_sheet, open_sink, write_picture
 
@@ -58,7 +59,7 @@ def sample(
         check_output(out, overwrite=overwrite)
     else:
         check_sink(out, overwrite=overwrite)
-    plan = options.make_plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver)
     pipe = options.load_pipeline(model, device, dtype, offline, quiet)
     size = batch_size or default_batch_size(pipe.model.shape)
     keyframes, _ = find_keyframes(pipe.model, sources, plan, size)

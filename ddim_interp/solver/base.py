@@ -129,3 +129,11 @@ def check_arrival(t: Level) -> None:
             f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), where nothing is left of the "
             "picture; begin the grid at a lower level."
         )
+
+
+def settle(solver: Solver, state: State) -> State:
+    """The end of a walk, without what only helped on the way.
+
+    A pair solver's other member stays: it is half of the latent.
+    """
+    return State(state.x, state.level, state.memory if isinstance(solver, PairSolver) else ())

@@ -121,11 +121,14 @@ class DDIM:
         start = x_s
         if self.warm and state.memory:
             start = carry(x_s, extrapolate(state.memory, t), s, t)
-        solution = self.equation.solve(f, start, scale)
-        # A single pass has no residual of its own iterate to choose by: its result is f(start).
-        x_t = solution.f_y if self.equation.passes == 1 else solution.y
+        residual = None
+        if self.equation.passes == 1:  # naive inversion: how far it misses is not measured
+            x_t = f(start, torch.arange(len(start), device=start.device))
+        else:
+            solution = self.equation.solve(f, start, scale)
+            x_t, residual = solution.y, solution.residual
         eps = (x_t - scale * x_s) / b
-        return State(x_t, t, remember(state.memory, t, eps), solution.residual)
+        return State(x_t, t, remember(state.memory, t, eps), residual)
 
     def _refuse(self, t: Level) -> None:
         if self.eta > 0:

@@ -1,0 +1,95 @@
+"""Solvers by name, with what each costs and when to take it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ddim_interp.errors import ArgumentError
+from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.solver.base import Solver
+from ddim_interp.solver.bdia import BDIA, NAIVE
+from ddim_interp.solver.ddim import DDIM
+from ddim_interp.solver.dpmpp import DPMpp2M
+from ddim_interp.solver.edict import EDICT
+from ddim_interp.solver.exact import Exact
+from ddim_interp.solver.heun import Heun
+from ddim_interp.solver.implicit import ImplicitEquation
+from ddim_interp.solver.obelm import OBELM
+from ddim_interp.solver.rk45 import RK45
+from ddim_interp.solver.trapezoid import Trapezoid
+
+__all__ = ["SOLVERS", "SolverEntry", "make_solver"]
+
+
+class SolverEntry(NamedTuple):
+    """What to know of a solver before taking it.
+
+    Args:
+        make: Builds it, with its defaults, for a noise schedule.
+        order: Halving every step divides the error of sampling by 2^order.
+        step: Evaluations a step takes when sampling, at most; None if it takes what it needs.
+        inverse: The same when inverting.
+        exact: Whether its inverse undoes its step, to the tolerance or to rounding.
+        summary: When to take it, in one line.
+    """
+
+    make: Callable[[NoiseSchedule], Solver]
+    order: int
+    step: int | None
+    inverse: int | None
+    exact: bool
+    summary: str
+
+
+_PASSES = ImplicitEquation().passes
+
+SOLVERS: dict[str, SolverEntry] = {
+    "ddim": SolverEntry(
+        lambda _: DDIM(), 1, 1, _PASSES, True, "exact, with the cheapest frames; the default"
+    ),
+    "ddim-naive": SolverEntry(
+        lambda _: NAIVE, 1, 1, 1, False, "inversion as commonly done; for comparison"
+    ),
+    "heun": SolverEntry(
+        lambda _: Heun(), 2, 2, 2, False, "explicit; forgiving of pictures strange to the model"
+    ),
+    "heun-exact": SolverEntry(
+        lambda _: Exact(Heun()), 2, 2, 2 * _PASSES, True, "second-order frames; dear to invert"
+    ),
+    "trapezoid": SolverEntry(
+        lambda _: Trapezoid(),
+        2,
+        _PASSES + 1,
+        _PASSES + 1,
+        True,
+        "exact, with the truest latents for the evaluations; dear frames",
+    ),
+    "dpmpp-2m": SolverEntry(
+        lambda _: DPMpp2M(), 2, 1, 1, False, "second-order frames at DDIM's price"
+    ),
+    "rk45": SolverEntry(
+        RK45, 5, None, None, False, "adaptive; the trajectory itself, as a yardstick"
+    ),
+    "edict": SolverEntry(lambda _: EDICT(), 1, 2, 2, True, "a pair, by algebra; up to 50 steps"),
+    "bdia": SolverEntry(
+        lambda _: BDIA(), 1, 1, 1, True, "a pair, by algebra; one evaluation a step"
+    ),
+    "o-belm": SolverEntry(
+        lambda _: OBELM(), 2, 1, 1, True, "a pair, by algebra; with leading spacing only"
+    ),
+}
+"""Solvers by name; the command line's choices come from here."""
+
+
+def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
+    """Build a solver with its defaults.
+
+    Raises:
+        ArgumentError: No solver has that name.
+
+    Example:
+        >>> make_solver("heun", NoiseSchedule.from_config({}))
+        Heun()
+    """
+    if name not in SOLVERS:
+        raise ArgumentError(f"No solver is called {name!r}; choose one of {', '.join(SOLVERS)}.")
+    return SOLVERS[name].make(schedule)

@@ -1,0 +1,51 @@
+"""Grids between four corners: the corners are the user's own, and no axis comes first."""
+
+import numpy as np
+import pytest
+
+from ddim_interp import DDIMPipeline, Plan
+from ddim_interp.errors import ArgumentError, PathError
+from ddim_interp.images import open_image
+from ddim_interp.keyframes import find_keyframes
+from ddim_interp.sheet import PictureGrid
+
+PLAN = Plan(steps=3)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    return DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32").model
+
+
+def cells(model, sources, **options):
+    keyframes, _ = find_keyframes(model, sources, PLAN, 4)
+    return list(PictureGrid(model, keyframes, PLAN, **options).draw())
+
+
+def test_the_corners_are_the_users_own_pictures(model, pictures):
+    a, b = pictures
+    drawn = cells(model, [a, "seed:1", "seed:2", b], rows=3, columns=4)
+    assert len(drawn) == 12
+    np.testing.assert_array_equal(drawn[0], open_image(a, 16).frame)
+    np.testing.assert_array_equal(drawn[-1], open_image(b, 16).frame)
+
+
+def test_swapping_the_axes_transposes_the_grid(model):
+    upright = np.array(cells(model, ["seed:1", "seed:2", "seed:3", "seed:4"], rows=3, columns=3))
+    swapped = np.array(cells(model, ["seed:1", "seed:3", "seed:2", "seed:4"], rows=3, columns=3))
+    upright = upright.reshape(3, 3, *upright.shape[1:]).swapaxes(0, 1)
+    swapped = swapped.reshape(3, 3, *swapped.shape[1:])
+    assert np.abs(upright.astype(int) - swapped).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "error", "remedy"),
+    [
+        (["seed:1", "seed:2", "seed:3"], {}, ArgumentError, "four corners"),
+        (["seed:1", "seed:2"], {}, PathError, "2 × 2"),
+        (["seed:1", "seed:2", "seed:3", "seed:4"], {"rows": 1}, ArgumentError, "at least 2 × 2"),
+    ],
+)
+def test_what_is_no_grid_is_refused(model, sources, options, error, remedy):
+    with pytest.raises(error, match=remedy):
+        cells(model, sources, **options)
