@@ -19,9 +19,10 @@ from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
 from ddim_interp.denoiser import Denoiser, Fallback, NetworkDenoiser
 from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.files import StrPath
-from ddim_interp.hub import locate
+from ddim_interp.hub import Located, locate
 from ddim_interp.images import Picture, open_image, to_frames, to_pil
 from ddim_interp.inversion import Inversion, invert_images, sample_latents
+from ddim_interp.keep import Keep, forget
 from ddim_interp.keyframes import Source, find_keyframes
 from ddim_interp.latents import draw, draw_like_diffusers
 from ddim_interp.model import Model, Plan
@@ -132,7 +133,6 @@ class DDIMPipeline:
             HubError: The hub cannot be reached, or refuses.
             ModelError: It is no model that can be run.
         """
-        where, precision = parse_device(device), parse_dtype(torch_dtype or dtype)
         located = locate(
             source,
             revision=revision,
@@ -141,6 +141,19 @@ class DDIMPipeline:
             cache_dir=cache_dir,
             token=token,
         )
+        return cls.from_located(located, device=device, dtype=torch_dtype or dtype, variant=variant)
+
+    @classmethod
+    def from_located(
+        cls,
+        located: Located,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        variant: str | None = None,
+    ) -> "DDIMPipeline":
+        """Load a model that lies ready on this machine; see `from_pretrained`."""
+        where, precision = parse_device(device), parse_dtype(dtype)
         checkpoint = read_checkpoint(
             located.folder,
             dtype=precision or torch.float32,
@@ -327,6 +340,7 @@ class DDIMPipeline:
         plan: Plan | None = None,
         batch_size: int | None = None,
         style: Style | None = None,
+        keep: Keep = forget,
         **options: Any,
     ) -> Morph:
         """Prepare a film through keyframes; `Morph.draw` draws it.
@@ -336,6 +350,7 @@ class DDIMPipeline:
             plan: How to walk; `Plan()` when not given.
             batch_size: Pictures in the network at once; by their size when not given.
             style: How the film moves.
+            keep: Remembers the batches of work done, or does not.
             **options: Instead of `style`, its fields: frames, blend, ease, loop, boomerang, raw.
 
         Raises:
@@ -346,8 +361,8 @@ class DDIMPipeline:
         chosen.check()
         model, plan = self.model, plan or Plan()
         size = batch_size or default_batch_size(model.shape)
-        found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar)
-        return Morph(model, found, plan, chosen, size, nfe)
+        found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar, keep)
+        return Morph(model, found, plan, chosen, size, nfe, keep)
 
     def _widened(self, x_t: Tensor, timestep: Tensor) -> Tensor:
         """The network's answer in float32; a second copy of it is made when it is first needed."""

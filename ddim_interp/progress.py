@@ -1,10 +1,10 @@
 """Progress bars, for those who want them. The door of tqdm."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["bar"]
+__all__ = ["bar", "byte_bar"]
 
 T = TypeVar("T")
 
@@ -23,3 +23,16 @@ def bar(items: Iterable[T], total: int, doing: str, **options: Any) -> Iterable[
     defaults: dict[str, Any] = {"leave": False, "file": sys.stderr, "dynamic_ncols": True}
     bar: Iterable[T] = tqdm(items, total=total, desc=doing, **{**defaults, **options})
     return bar
+
+
+def byte_bar(doing: str) -> Callable[[int, int], None]:
+    """Something to tell the bytes done and the bytes in all; it shows them as a bar on stderr."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=doing, file=sys.stderr, leave=False, unit="B", unit_scale=True, delay=0.5)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show

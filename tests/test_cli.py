@@ -147,6 +147,17 @@ def test_models_are_listed_shown_and_converted(call, tiny_folder, tmp_path):
     assert call("sample", "--seeds", "1", "-o", tmp_path / "a.png", "--model", new)[0] == 0
 
 
+def test_pulling_a_folder_says_that_it_is_here(call, tiny_folder):
+    assert call("models", "pull", tiny_folder)[:2] == (0, "tiny\ta folder\n")
+
+
+def test_pulling_without_a_hub_is_one_line(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    refused(call("models", "pull", "nobody/nothing"), 69, "nobody/nothing")
+
+
 def test_doctor_tells_versions_and_nothing_private(call):
     code, out, _ = call("doctor", "--json")
     facts = json.loads(out)
@@ -249,7 +260,7 @@ def test_output_troubles_are_found_before_the_model_runs(call, tmp_path, monkeyp
     def loaded(*_, **__):
         pytest.fail("the model was loaded")
 
-    monkeypatch.setattr(DDIMPipeline, "from_pretrained", loaded)
+    monkeypatch.setattr(DDIMPipeline, "from_located", loaded)
     there = tmp_path / "there.gif"
     there.write_bytes(b"mine")
     seeds = ("morph", "seed:1", "seed:2", "-o")

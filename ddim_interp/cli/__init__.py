@@ -12,6 +12,7 @@ import click
 
 from ddim_interp import __version__
 from ddim_interp.errors import DdimInterpError
+from ddim_interp.memory import ran_out_of_memory
 
 __all__ = ["COMMANDS", "main"]
 
@@ -20,8 +21,9 @@ COMMANDS: dict[str, str] = {
     "invert": "Find the latents of pictures, with a certificate.",
     "sample": "Draw pictures from seeds or latents.",
     "grid": "Fill a grid between four corners.",
+    "check": "Measure how far a model can be trusted.",
     "info": "Show the recipe inside an output.",
-    "models": "List, show and convert models.",
+    "models": "List, fetch, show and convert models.",
     "doctor": "Report the state of this machine.",
 }
 """Commands and what they do, in the order of `--help`; each lives in a module of its name."""
@@ -78,9 +80,11 @@ def _run() -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except DdimInterpError as error:
-        return _say(str(error), error.exit_code)
+        return _say(_with_notes(error, str(error)), error.exit_code)
     except _Stopped as stopped:
-        return _say("Stopped; nothing half-made was left behind.", 128 + stopped.args[0])
+        kept = hasattr(stopped, "__notes__")
+        said = "Stopped." if kept else "Stopped; nothing half-made was left behind."
+        return _say(_with_notes(stopped, said), 128 + stopped.args[0])
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
@@ -91,16 +95,19 @@ def _run() -> int:
         # Whoever read our output has left; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError:
-        return _say("Memory ran out; use a smaller --batch-size, or close other programs.", 75)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             return _say(f"The disk took no more: {error.strerror}; free some space.", 74)
         raise
-    except RuntimeError as error:
-        if "out of memory" in str(error) or "not enough memory" in str(error):
-            return _say("Memory ran out; use a smaller --batch-size, or --device cpu.", 75)
+    except (MemoryError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            return _say("Memory ran out; use a smaller --batch-size, or close other programs.", 75)
         raise
+
+
+def _with_notes(error: BaseException, message: str) -> str:
+    """What went wrong, and what was noted on the way out."""
+    return " ".join([message, *getattr(error, "__notes__", ())])
 
 
 def _say(message: str, code: int) -> int:

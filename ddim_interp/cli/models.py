@@ -11,7 +11,7 @@ __all__ = ["models"]
 
 @click.group()
 def models() -> None:
-    """List, show and convert models."""
+    """List, fetch, show and convert models."""
 
 
 @models.command("list")
@@ -31,6 +31,23 @@ def list_models(as_json: bool) -> None:
     for index, model in enumerate(found):
         note = "in the package" if index == 0 else (model.revision or "")
         click.echo(f"{model.name}\t{note}")
+
+
+@models.command("pull", epilog="Example:  ddim-interp models pull google/ddpm-cat-256")
+@click.argument("source")
+@options.talk_options
+def pull(source: str, as_json: bool, quiet: bool) -> None:
+    """Fetch a model of the hub into the cache, to be used offline later.
+
+    SOURCE is org/name or org/name@revision. Weights are checked against the hash the hub gives.
+    """
+    located = options.fetch(source, offline=False, quiet=quiet or as_json)
+    if located.warning:
+        options.say(located.warning, quiet)
+    if as_json:
+        options.print_json({"name": located.name, "revision": located.revision})
+    else:
+        click.echo(f"{located.name}\t{located.revision or 'a folder'}")
 
 
 @models.command("show", epilog="Example:  ddim-interp models show google/ddpm-cat-256")
