@@ -4,6 +4,7 @@
 --steps --spacing --solver              how to walk the noise axis    a `Plan`
 --batch-size                            pictures in the network at once
 -o --overwrite                          what to write
+--resume --allow-drift                  what to keep of an interrupted run
 --json -q                               what to say
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from ddim_interp.hub import Located
     from ddim_interp.pipeline import DDIMPipeline
 
 __all__ = [
@@ -26,12 +28,14 @@ __all__ = [
     "SPACINGS",
     "Seeds",
     "batch_size_option",
+    "fetch",
     "load_pipeline",
     "model_options",
     "output_option",
     "overwrite_option",
     "plan_options",
     "print_json",
+    "resume_options",
     "say",
     "talk_options",
 ]
@@ -122,6 +126,19 @@ batch_size_option = click.option(
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
+resume_options = _stack(
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Keep what is done if the run is interrupted, and go on from what such a run kept.",
+    ),
+    click.option(
+        "--allow-drift",
+        is_flag=True,
+        help="Resume though versions, threads or batch size changed, and last bits with them.",
+    ),
+)
+
 talk_options = _stack(
     click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no messages."),
@@ -139,11 +156,20 @@ def load_pipeline(
     """The model that the options name."""
     from ddim_interp.pipeline import DDIMPipeline
 
-    pipe = DDIMPipeline.from_pretrained(model, device=device, dtype=dtype, local_files_only=offline)
+    pipe = DDIMPipeline.from_located(fetch(model, offline, quiet), device=device, dtype=dtype)
     pipe.set_progress_bar_config(disable=quiet or not sys.stderr.isatty())
     if pipe.warning:
         say(pipe.warning, quiet)
     return pipe
+
+
+def fetch(model: str | None, offline: bool, quiet: bool) -> "Located":
+    """Where the model is, fetched from the hub if it has to be."""
+    from ddim_interp.hub import locate
+    from ddim_interp.progress import byte_bar
+
+    watched = not quiet and sys.stderr.isatty()
+    return locate(model, offline=offline, progress=byte_bar("fetching") if watched else None)
 
 
 def say(message: str, quiet: bool = False) -> None:
