@@ -41,12 +41,15 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "check_output",
+    "claim",
     "open_input",
     "open_part",
     "sha256_bytes",
     "sha256_file",
     "shown",
     "sweep_orphans",
+    "work_folder",
+    "work_path",
     "write_bytes",
 ]
 
@@ -250,6 +253,69 @@ def atomic_folder(
             os.close(descriptor)
 
 
+@contextmanager
+def claim(path: StrPath) -> Iterator[None]:
+    """Keep other runs from making the same output, until the block is left or this process dies.
+
+    The lock is on an empty `.NAME.<hash of NAME>.part` beside the output. One that a killed run
+    left holds nobody up, and goes with the next run.
+
+    Raises:
+        BusyError: Another run is making it.
+        OutputError: The output's folder is missing or cannot be written to.
+        StorageError: The disk is full, or fails.
+    """
+    path = Path(path)
+    lock = _part(path, sha256_bytes(os.fsencode(path.name))[:12])
+    with _creating(path):
+        descriptor = _hold(path, lock)
+    try:
+        yield
+    finally:
+        _discard(lock)  # while it is held: whoever waits for it finds it gone, and makes a new one
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def work_path(path: StrPath) -> Path:
+    """Where the work folder of the output `path` is, or would be."""
+    path = Path(path)
+    return path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
+
+
+@contextmanager
+def work_folder(path: StrPath, members: re.Pattern[str]) -> Iterator[Path]:
+    """A folder beside the output `path` for what an interrupted run should find again.
+
+    It outlives a run that fails, if there is anything in it, and goes with one that succeeds. Enter
+    it inside `claim`, so that it has one user.
+
+    Args:
+        path: The output.
+        members: What the names of our files look like; others are in the way.
+
+    Raises:
+        OutputError: It cannot be created, or holds something else.
+        StorageError: The disk is full, or fails.
+    """
+    folder = work_path(path)
+    with _creating(folder):
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise OutputError(f"{shown(folder)} is in the way; move it elsewhere.")
+        sweep_orphans(folder)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            os.rmdir(folder)  # if there is nothing in it
+        raise
+    with _storing(folder):
+        _empty(folder, members)
+        os.rmdir(folder)
+
+
 def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
     """Write `data` as the whole file `path`, atomically; see `atomic_file` for the errors."""
     with atomic_file(path, overwrite=overwrite) as part, open_part(part) as file:
@@ -339,9 +405,9 @@ class _Descriptor(io.RawIOBase):
                 os.close(self._descriptor)
 
 
-def _part(path: Path) -> Path:
+def _part(path: Path, token: str = "") -> Path:
     """A name beside `path` that no other run has, and that `sweep_orphans` knows."""
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+    return path.with_name(f".{path.name[:40]}.{token or secrets.token_hex(6)}.part")
 
 
 def _create(path: Path) -> tuple[Path, int]:
@@ -352,6 +418,18 @@ def _create(path: Path) -> tuple[Path, int]:
         if _lock(descriptor) and os.fstat(descriptor).st_nlink:
             return part, descriptor
         os.close(descriptor)  # another run took it for an orphan before it was held
+
+
+def _hold(path: Path, lock: Path) -> int:
+    """The descriptor of `lock`, locked."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        if not _lock(descriptor):
+            os.close(descriptor)
+            raise BusyError(f"{shown(path)} is being made by another run; wait for it to end.")
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # the run that held it has just ended, and took it away
 
 
 def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Path:

@@ -1,8 +1,10 @@
 """What a film passes through: pictures, latents from a file, or seeds, all as latents."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,12 +15,14 @@ from torch import Tensor
 from ddim_interp.checks import Certificate
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError, InputMissingError
-from ddim_interp.files import StrPath, shown
+from ddim_interp.files import StrPath, sha256_bytes, sha256_file, shown
 from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
-from ddim_interp.latent_file import read_latents
+from ddim_interp.keep import Keep, Kept, forget
+from ddim_interp.latent_file import parse_certificate, read_latents
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.model import Model, Plan
+from ddim_interp.schedule import Level
 from ddim_interp.shapes import Frame
 from ddim_interp.solver import State
 from ddim_interp.watch import Watch, unwatched
@@ -29,6 +33,7 @@ __all__ = [
     "check_sources",
     "decode_keyframes",
     "find_keyframes",
+    "fingerprint",
     "join_states",
 ]
 
@@ -75,6 +80,7 @@ def find_keyframes(
     plan: Plan,
     batch_size: int,
     watch: Watch = unwatched,
+    keep: Keep = forget,
 ) -> tuple[tuple[Keyframe, ...], int]:
     """Bring every source into noise space; pictures are inverted together, in batches.
 
@@ -84,8 +90,9 @@ def find_keyframes(
         plan: How to invert.
         batch_size: Pictures inverted at once.
         watch: Sees the walks.
+        keep: Remembers the batches inverted, or does not.
 
-    Returns: The keyframes, in order, and the network evaluations spent.
+    Returns: The keyframes, in order, and the network evaluations spent on them, when that was.
 
     Raises:
         InputMissingError: A file is not there.
@@ -101,20 +108,11 @@ def find_keyframes(
     nfe = 0
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
-        images = torch.stack([picture.pixels for picture in batch])
-        inversion = invert_images(model, images, plan, watch)
-        nfe += inversion.nfe
-        residuals = model.place(images) - inversion.decoded
-        for i, picture in enumerate(batch):
-            inverted.append(
-                Keyframe(
-                    picture.name,
-                    _pick(inversion.state, i),
-                    picture,
-                    residuals[i],
-                    inversion.certificates[i],
-                )
-            )
+        name = f"inversion-{batch_size}-{_identity(batch)}"
+        kept = keep(name, partial(_invert, model, batch, plan, watch))
+        spent, restored = _restore(model, batch, kept)
+        inverted += restored
+        nfe += spent
     in_order = iter(inverted)
     return tuple(next(in_order) if isinstance(e, Picture) else e for e in found), nfe
 
@@ -139,6 +137,20 @@ def check_sources(sources: Sequence[Source]) -> None:
                 raise InputMissingError(
                     f"There is no file {shown(path)}; give a picture, a latent file or seed:N."
                 )
+
+
+def fingerprint(source: StrPath) -> dict[str, str]:
+    """What is named here, and the hash of what it holds now.
+
+    Example:
+        >>> fingerprint("seed:7")
+        {'source': 'seed:7'}
+    """
+    text = str(source)
+    if text.startswith("seed:"):
+        return {"source": text}
+    latents = _LATENTS.fullmatch(text)
+    return {"source": Path(text).name, "sha256": sha256_file(latents[1] if latents else text)}
 
 
 def decode_keyframes(
@@ -190,6 +202,48 @@ def _find(model: Model, source: Source, plan: Plan) -> list[Keyframe | Picture]:
     if latents:
         return list(_from_file(model, latents[1], latents[2]))
     return [open_image(source, (height, width), channels=channels)]
+
+
+def _identity(batch: Sequence[Picture]) -> str:
+    """What tells a batch of pictures, as they are cropped, from every other."""
+    return sha256_bytes(repr([(picture.sha256, picture.box) for picture in batch]).encode())[:32]
+
+
+def _invert(model: Model, batch: Sequence[Picture], plan: Plan, watch: Watch) -> Kept:
+    """All that an inversion found, in a form that can be kept."""
+    images = torch.stack([picture.pixels for picture in batch])
+    inversion = invert_images(model, images, plan, watch)
+    state = inversion.state
+    tensors = {"latents": state.x, "residuals": model.place(images) - inversion.decoded}
+    tensors |= {f"memory.{i}": tensor for i, (_, tensor) in enumerate(state.memory)}
+    note = {
+        "level": state.level,
+        "memory": [level for level, _ in state.memory],
+        "certificates": [asdict(certificate) for certificate in inversion.certificates],
+        "nfe": inversion.nfe,
+    }
+    # Contiguous as what is read back is: sums depend on the order in memory.
+    return Kept({name: tensor.contiguous() for name, tensor in tensors.items()}, json.dumps(note))
+
+
+def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> tuple[int, list[Keyframe]]:
+    """The evaluations that `_invert` took, and the keyframes it found."""
+    note = json.loads(kept.text)
+    tensors = {name: tensor.to(model.device) for name, tensor in kept.tensors.items()}
+    memory = tuple(
+        (Level(*level), tensors[f"memory.{i}"]) for i, level in enumerate(note["memory"])
+    )
+    state = State(tensors["latents"], Level(*note["level"]), memory)
+    return note["nfe"], [
+        Keyframe(
+            picture.name,
+            _pick(state, i),
+            picture,
+            tensors["residuals"][i],
+            parse_certificate(note["certificates"][i]),
+        )
+        for i, picture in enumerate(batch)
+    ]
 
 
 def _seed(text: str) -> int:

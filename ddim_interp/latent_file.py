@@ -22,7 +22,15 @@ from ddim_interp.schedule import Level
 from ddim_interp.solver import State
 from ddim_interp.tensors import read_header, read_tensors, write_tensors
 
-__all__ = ["LatentFile", "read_latents", "read_latents_recipe", "write_latents"]
+__all__ = [
+    "LatentFile",
+    "check_latents_name",
+    "parse_certificate",
+    "read_latents",
+    "read_latents_recipe",
+    "source_note",
+    "write_latents",
+]
 
 _KEY = "ddim_interp"
 _VERSION = 1
@@ -49,7 +57,7 @@ class LatentFile:
     def certificate(self, index: int) -> Certificate | None:
         """The certificate of one latent, if it has one."""
         entry = self.sources[index].get("certificate") if index < len(self.sources) else None
-        return None if entry is None else _certificate(entry)
+        return None if entry is None else parse_certificate(entry)
 
 
 def write_latents(
@@ -143,7 +151,7 @@ def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
         sources = tuple(dict(entry) for entry in note.get("sources", ()))
         for entry in sources:
             if entry.get("certificate") is not None:
-                _certificate(entry["certificate"])
+                parse_certificate(entry["certificate"])
         plan = dict(note["plan"])
         owner, weights = str(note["model"]), str(note["weights_sha256"])
         whole = all(tensor.shape == latents.shape for _, tensor in memory)
@@ -186,7 +194,7 @@ def source_note(
     return note
 
 
-def _certificate(entry: Any) -> Certificate:
+def parse_certificate(entry: Any) -> Certificate:
     """A certificate as a file has it: all its numbers, and nothing but numbers.
 
     Raises:

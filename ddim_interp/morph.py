@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,14 +14,16 @@ from ddim_interp.display import Reel
 from ddim_interp.easing import parse_easing
 from ddim_interp.ends import EndCorrection
 from ddim_interp.errors import ArgumentError, PathError
+from ddim_interp.files import sha256_bytes
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.interpolate import find_blend
+from ddim_interp.keep import Keep, Kept, forget
 from ddim_interp.keyframes import Keyframe, join_states
 from ddim_interp.model import Model, Plan
 from ddim_interp.pace import STEADY, Odometer, frame_times, retime
 from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import perceive
-from ddim_interp.shapes import Frame, Images
+from ddim_interp.shapes import Frame, Frames, Images
 from ddim_interp.solver import State
 from ddim_interp.spool import Spool
 from ddim_interp.trajectory import last, sample
@@ -113,6 +116,7 @@ class Morph:
         batch_size: Frames drawn at once. Fixed for the whole film: sums depend on it in their last
             bit, and two runs must give the same bytes.
         nfe: Network evaluations spent on the keyframes.
+        keep: Remembers the batches drawn, or does not.
 
     Raises:
         PathError: There are fewer than two keyframes.
@@ -125,6 +129,7 @@ class Morph:
     style: Style = field(default_factory=Style)
     batch_size: int = 16
     nfe: int = 0
+    keep: Keep = forget
 
     def __post_init__(self) -> None:
         self.style.check()
@@ -225,7 +230,15 @@ class Morph:
         """The frames at u, in batches."""
         for start in range(0, len(u), self.batch_size):
             batch = torch.tensor(u[start : start + self.batch_size], dtype=torch.float64)
-            yield from self._frames(batch, counted)
+            yield from self._kept(batch, counted)
+
+    def _kept(self, u: Tensor, counted: CountCalls | None) -> Frames:
+        """A batch of frames, drawn now or remembered, (F, H, W, 3)."""
+        name = f"frames-{self.batch_size}-{sha256_bytes(u.numpy().tobytes())[:32]}"
+        drawn = self.keep(
+            name, lambda: Kept({"frames": torch.from_numpy(np.stack(self._frames(u, counted)))})
+        )
+        return drawn.tensors["frames"].numpy()
 
     @torch.inference_mode()
     def _frames(self, u: Tensor, counted: CountCalls | None) -> list[Frame]:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "ddim_interp"
 
 # A module may import from its own row and the rows above it.
 LAYERS = [
-    {"errors", "shapes", "watch"},
+    {"errors", "shapes", "watch", "keep", "memory"},
     {"files", "strict_json", "recipe", "tensors", "span"},
     {
         "schedule",
@@ -26,7 +26,7 @@ LAYERS = [
     {"grid", "denoiser", "path", "unet", "corners", "ends", "precision", "display"},
     {"solver"},
     {"trajectory", "pace", "perceptual"},
-    {"model", "checks", "checkpoint", "hub", "convert"},
+    {"model", "checks", "checkpoint", "hub", "convert", "resume"},
     {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair"},
     {"morph", "plots", "report", "sheet"},

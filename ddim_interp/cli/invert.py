@@ -39,9 +39,10 @@ def invert(
     """
     started = time.monotonic()
     quiet = quiet or as_json
-    from ddim_interp.files import check_output
-    from ddim_interp.keyframes import check_sources, find_keyframes, join_states
+    from ddim_interp.files import check_output, claim
+    from ddim_interp.keyframes import Keyframe, check_sources, find_keyframes, join_states
     from ddim_interp.latent_file import check_latents_name, source_note, write_latents
+    from ddim_interp.memory import halve_until_it_fits
     from ddim_interp.model import Plan
     from ddim_interp.morph import default_batch_size
 
@@ -49,17 +50,22 @@ def invert(
     check_sources(images)
     check_output(out, overwrite=overwrite)
     plan = Plan(steps, spacing, solver)
-    pipe = options.load_pipeline(model, device, dtype, offline, quiet)
-    size = batch_size or default_batch_size(pipe.model.shape)
-    keyframes, nfe = find_keyframes(pipe.model, images, plan, size, pipe.progress_bar)
-    notes = [
-        source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
-        if (picture := keyframe.picture)
-        else source_note(keyframe.source, "", (), keyframe.certificate)
-        for keyframe in keyframes
-    ]
-    state = join_states([keyframe.state for keyframe in keyframes])
-    write_latents(out, state, pipe.model, plan, notes, overwrite=overwrite)
+    with claim(out):
+        pipe = options.load_pipeline(model, device, dtype, offline, quiet)
+
+        def find(size: int) -> tuple[tuple[Keyframe, ...], int, int]:
+            return *find_keyframes(pipe.model, images, plan, size, pipe.progress_bar), size
+
+        first = batch_size or default_batch_size(pipe.model.shape)
+        keyframes, nfe, size = halve_until_it_fits(find, first)
+        notes = [
+            source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
+            if (picture := keyframe.picture)
+            else source_note(keyframe.source, "", (), keyframe.certificate)
+            for keyframe in keyframes
+        ]
+        state = join_states([keyframe.state for keyframe in keyframes])
+        write_latents(out, state, pipe.model, plan, notes, overwrite=overwrite)
     if as_json:
         options.print_json(
             {
@@ -67,6 +73,7 @@ def invert(
                 "nfe": nfe,
                 "seconds": round(time.monotonic() - started, 3),
                 "model": pipe.name,
+                "batch_size": size,
                 "images": [keyframe.report() for keyframe in keyframes],
             }
         )

@@ -1,6 +1,8 @@
 """`ddim-interp morph`: the main job."""
 
 import time
+from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -46,6 +48,7 @@ __all__ = ["morph"]
 @options.batch_size_option
 @options.model_options
 @options.overwrite_option
+@options.resume_options
 @options.talk_options
 def morph(
     keyframes: tuple[str, ...],
@@ -70,6 +73,8 @@ def morph(
     dtype: str,
     offline: bool,
     overwrite: bool,
+    resume: bool,
+    allow_drift: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -78,37 +83,76 @@ def morph(
     A KEYFRAME is a picture, a latent file (z.safetensors, or z.safetensors#2 for one of its
     latents) or seed:N. Pictures are cropped to the model's shape, never squashed; the film starts
     and ends on them, pixel for pixel (before upscaling).
+
+    With --resume, what is done is kept beside the film until it is whole, and the same command
+    goes on from there: the film has the same bytes as if nothing had happened.
     """
     started = time.monotonic()
     quiet = quiet or as_json
+    if allow_drift and not resume:
+        raise click.UsageError("--allow-drift says how to --resume; give both.")
     from ddim_interp.denoiser import CountCalls
-    from ddim_interp.keyframes import check_sources
+    from ddim_interp.files import claim, work_path
+    from ddim_interp.keep import forget
+    from ddim_interp.keyframes import check_sources, fingerprint
+    from ddim_interp.memory import halve_until_it_fits
     from ddim_interp.model import Plan
-    from ddim_interp.morph import Style
+    from ddim_interp.morph import Morph, Style, default_batch_size
+    from ddim_interp.resume import circumstances, open_work
     from ddim_interp.sinks import check_sink, default_upscale, open_sink
 
     style = Style(frames, blend, smooth, ease, pace, hold, loop, boomerang, raw)
     style.check()
     check_sources(keyframes)
-    check_sink(out, fps=fps, frame_count=frames, upscale=upscale or 1, overwrite=overwrite)
-    plan = Plan(steps, spacing, solver)
-    pipe = options.load_pipeline(model, device, dtype, offline, quiet)
-    film = pipe.morph(keyframes, plan=plan, batch_size=batch_size, style=style)
-    for keyframe in film.keyframes:
-        if keyframe.certificate:
-            options.say(f"{keyframe.source}: {keyframe.certificate.verdict}", quiet)
-
-    counted = CountCalls(film.model.for_frames)
-    with open_sink(
+    check_sink(
         out,
         fps=fps,
         frame_count=frames,
-        recipe=film.recipe(),
-        upscale=upscale or default_upscale(*film.model.shape[1:]),
-        overwrite=overwrite,
-    ) as sink:
-        for frame in film.draw(counted, pipe.progress_bar):
-            sink.write(frame)
+        upscale=upscale or 1,
+        overwrite=overwrite or (resume and work_path(out).exists()),
+    )
+    plan = Plan(steps, spacing, solver)
+    with claim(out), ExitStack() as stack:
+        pipe = options.load_pipeline(model, device, dtype, offline, quiet)
+        upscale = upscale or default_upscale(*pipe.model.shape[1:])
+        size = batch_size or default_batch_size(pipe.model.shape)
+        work = None
+        if resume:
+            identity = {
+                "model": pipe.name,
+                "weights_sha256": pipe.weights_sha256,
+                "plan": plan.describe(),
+                "style": asdict(style),
+                "keyframes": [fingerprint(source) for source in keyframes],
+                "fps": fps,
+                "upscale": upscale,
+            }
+            around = circumstances(pipe.device, dtype, size)
+            work = stack.enter_context(open_work(out, identity, around, allow_drift=allow_drift))
+
+        def make(size: int) -> tuple[Morph, CountCalls]:
+            film = pipe.morph(
+                keyframes, plan=plan, batch_size=size, style=style, keep=work or forget
+            )
+            for keyframe in film.keyframes:
+                if keyframe.certificate:
+                    options.say(f"{keyframe.source}: {keyframe.certificate.verdict}", quiet)
+            counted = CountCalls(film.model.for_frames)
+            if work and not overwrite and work.finished(out, film.recipe()):
+                return film, counted
+            with open_sink(
+                out,
+                fps=fps,
+                frame_count=frames,
+                recipe=film.recipe(),
+                upscale=upscale,
+                overwrite=overwrite,
+            ) as sink:
+                for frame in film.draw(counted, pipe.progress_bar):
+                    sink.write(frame)
+            return film, counted
+
+        film, counted = halve_until_it_fits(make, size)
 
     report: dict[str, Any] = {
         "outputs": [out],
@@ -117,6 +161,7 @@ def morph(
         "retries": film.model.retries,
         "seconds": round(time.monotonic() - started, 3),
         "model": film.model.name,
+        "batch_size": film.batch_size,
         "keyframes": film.report(),
     }
     if as_json:

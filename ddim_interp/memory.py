@@ -1,0 +1,58 @@
+"""When memory runs out, try again with half as much at once."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ddim_interp.errors import BusyError
+
+__all__ = ["halve_until_it_fits", "ran_out_of_memory"]
+
+T = TypeVar("T")
+
+_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc")
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is Python's, PyTorch's or a GPU driver's way of saying so.
+
+    Example:
+        >>> ran_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+        True
+    """
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+    return said or isinstance(error, MemoryError)
+
+
+def halve_until_it_fits(work: Callable[[int], T], batch_size: int) -> T:
+    """Do `work(batch_size)`; where memory runs out, all of it again with half the batch.
+
+    Everything is done anew because results depend on the batch size in their last bit: a film made
+    of batches of 16 and of 8 could not be made a second time.
+
+    Args:
+        work: What to do with a batch size. It must leave nothing behind when it fails.
+        batch_size: The first to try.
+
+    Raises:
+        BusyError: Memory runs out even with batches of one.
+
+    Example:
+        >>> def work(size):
+        ...     if size > 3:
+        ...         raise MemoryError
+        ...     return size
+        >>> halve_until_it_fits(work, 12)
+        3
+    """
+    while True:
+        try:
+            return work(batch_size)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            if batch_size == 1:
+                raise BusyError(
+                    "Memory ran out even for one picture at a time; close other programs, or use "
+                    "a smaller model."
+                ) from error
+        batch_size //= 2  # outside the handler, which holds the failed attempt's tensors

@@ -1,0 +1,179 @@
+"""Go on where an interrupted run stopped, and end with the very bytes of an unbroken one.
+
+    film.mp4                       the output: there only when it is whole
+    .film.mp4.<hash>.work/         beside it, until then
+    ├── manifest.json              what is being made, and under which circumstances
+    └── <name>.safetensors         one for each batch done, with a hash of what it holds
+
+A batch is computed again unless its file is there, whole, and its hash right. Batches are cut the
+same way in every run, so those computed again come out the same, and the film is encoded from all
+of them, in order, at the end.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_interp.errors import (
+    ArgumentError,
+    ImageError,
+    InputMissingError,
+    LatentsError,
+    OutputError,
+)
+from ddim_interp.files import StrPath, shown, work_folder, write_bytes
+from ddim_interp.keep import Kept
+from ddim_interp.precision import draft_dtype
+from ddim_interp.recipe import pack, unpack
+from ddim_interp.sinks import read_recipe
+from ddim_interp.strict_json import read_object
+from ddim_interp.tensors import read_tensors, write_tensors
+
+__all__ = ["WorkFolder", "circumstances", "open_work"]
+
+_MANIFEST = "manifest.json"
+_MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9a-f-]{1,80}\.safetensors")
+_VERSION = 1
+
+
+def circumstances(device: torch.device, dtype: str, batch_size: int) -> dict[str, Any]:
+    """What may move the last bit of a picture, though not its meaning."""
+    from ddim_interp import __version__
+
+    return {
+        "ddim_interp": __version__,
+        "torch": str(torch.__version__),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "dtype": dtype,
+        "draft_dtype": str(draft_dtype(device)),
+        "batch_size": batch_size,
+    }
+
+
+@contextmanager
+def open_work(
+    out: StrPath,
+    film: Mapping[str, Any],
+    around: Mapping[str, Any],
+    *,
+    allow_drift: bool = False,
+) -> Iterator["WorkFolder"]:
+    """The work folder of an output; new, or the one an interrupted run left.
+
+    It goes when the block is left without an exception, and stays otherwise.
+
+    Args:
+        out: The output.
+        film: All that decides what is made, as plain JSON values: a folder left by another film is
+            refused.
+        around: `circumstances`; a folder made under others is refused as well.
+        allow_drift: Take it nevertheless, and put up with other last bits.
+
+    Raises:
+        ArgumentError: The folder belongs to another film, or was made under other circumstances.
+        OutputError: It cannot be created, or holds something else.
+        StorageError: The disk is full, or fails.
+    """
+    manifest = json.loads(json.dumps({"version": _VERSION, "film": film, "around": around}))
+    with work_folder(out, _MEMBERS) as folder:
+        path = folder / _MANIFEST
+        found = read_object(path, OutputError) if path.exists() else None
+        if found is not None:
+            _check(found, manifest, folder, allow_drift)
+        work = WorkFolder(folder, json.dumps(manifest, indent=1), found is not None)
+        try:
+            yield work
+        except BaseException as error:
+            if path.exists():
+                error.add_note("What was done is kept; the same command goes on from there.")
+            raise
+
+
+class WorkFolder:
+    """Remembers batches of work in a folder; a `Keep`.
+
+    Attributes:
+        is_old: Whether an earlier run left it.
+    """
+
+    def __init__(self, folder: Path, manifest: str, is_old: bool) -> None:
+        self.folder = folder
+        self.is_old = is_old
+        self._manifest: str | None = manifest
+
+    def __call__(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """What `make` gives, from disk if it is there to the bit.
+
+        Raises:
+            StorageError: The disk is full, or fails.
+        """
+        path = self.folder / f"{name}.safetensors"
+        if path.exists():
+            try:
+                tensors, metadata = read_tensors(path, LatentsError)
+                kept = Kept(tensors, metadata["text"])
+                if metadata["sha256"] == _digest(kept):
+                    return kept
+            except (LatentsError, KeyError):
+                pass  # damaged: computed again
+        kept = make()
+        if self._manifest is not None:  # now there is something to go on with
+            write_bytes(self.folder / _MANIFEST, self._manifest.encode(), overwrite=True)
+            self._manifest = None
+        metadata = {"text": kept.text, "sha256": _digest(kept)}
+        write_tensors(path, kept.tensors, metadata, overwrite=True)
+        return kept
+
+    def finished(self, out: StrPath, recipe: Mapping[str, Any]) -> bool:
+        """Whether the earlier run had come to its end: the film is there, and says it is this one.
+
+        Films appear under their name whole, so what carries this recipe needs no second making.
+        """
+        try:
+            return self.is_old and read_recipe(out) == unpack(pack(recipe))
+        except (ImageError, InputMissingError):
+            return False
+
+
+def _check(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path, allow_drift: bool
+) -> None:
+    """Refuse the work of another film."""
+    for part in ("version", "film") if allow_drift else ("version", "film", "around"):
+        if found.get(part) != wanted[part]:
+            what, was, now = _first_difference(part, found.get(part), wanted[part])
+            drift = " or allow it with --allow-drift," if part == "around" else ""
+            raise ArgumentError(
+                f"{shown(folder)} keeps the work of an unfinished film with another {what} "
+                f"({was}, now {now}); give the command of that film,{drift} or remove that folder."
+            )
+
+
+def _first_difference(name: str, was: Any, now: Any) -> tuple[str, str, str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in [*now, *was]:
+            if was.get(key) != now.get(key):
+                return _first_difference(key, was.get(key), now.get(key))
+    return name, f"{was!r:.60}", f"{now!r:.60}"
+
+
+def _digest(kept: Kept) -> str:
+    """SHA-256 of tensors, by name, and text."""
+    digest = hashlib.sha256(kept.text.encode())
+    for name, tensor in sorted(kept.tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
