@@ -71,14 +71,19 @@ class Certificate:
     alpha_bar: float = 0.0
 
     @property
+    def fidelity(self) -> "Fidelity":
+        """The round trip alone."""
+        return Fidelity(self.roundtrip_mse, self.roundtrip_max_level)
+
+    @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio of the round trip, in dB; infinite for no difference."""
-        return Fidelity(self.roundtrip_mse, self.roundtrip_max_level).psnr
+        return self.fidelity.psnr
 
     @property
     def faithful(self) -> bool:
         """Whether the picture comes back: equal in 8 bits, or at 40 dB or more."""
-        return self.roundtrip_max_level == 0 or self.psnr >= FAITHFUL_PSNR
+        return self.fidelity.faithful
 
     @property
     def whiteness(self) -> float:
@@ -154,6 +159,11 @@ class Fidelity:
     def psnr(self) -> float:
         """Peak signal-to-noise ratio, in dB; infinite for no difference."""
         return -10 * math.log10(self.mse) if self.mse > 0 else math.inf
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the pictures are equal in 8 bits, or alike to 40 dB or more."""
+        return self.max_level == 0 or self.psnr >= FAITHFUL_PSNR
 
 
 def compare(pictures: Images, others: Images) -> tuple[Fidelity, ...]:

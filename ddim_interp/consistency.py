@@ -1,0 +1,235 @@
+"""Can this model, with this solver, be trusted? The checks of a whole model, where `checks` has
+those of one inversion.
+
+    there and back     picture → latent → picture, and latent → picture → latent
+    twice the steps    does the same latent give the same picture? (Song et al. 2021, §5.2)
+    standing still     is the way from a latent to its own re-inversion one picture?
+    typicality         are the latents of these pictures noise?
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ddim_interp.checks import Certificate, Fidelity, compare
+from ddim_interp.errors import NonFiniteError, NotInvertibleError, ScheduleError
+from ddim_interp.inversion import Inversion, invert_images, sample_latents
+from ddim_interp.model import Model, Plan
+from ddim_interp.path import KeyframePath
+from ddim_interp.shapes import Images, Latents
+from ddim_interp.watch import Watch, unwatched
+
+__all__ = ["Consistency", "Doubling", "RoundTrip", "check_model"]
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """One method at one number of steps, there and back. Figures are means over the pictures.
+
+    Args:
+        steps: Steps of the grid.
+        method: A name from `SOLVERS`.
+        nfe: Network evaluations for a picture, there and back.
+        mse: Between the pictures and what their latents decode to, pixels in [0, 1].
+        max_level: Of any pixel of any picture, in 8-bit levels.
+        latent_power: |z|² / d.
+        patch_correlation: Of the latents.
+        latent_mse: Between random latents and the inversions of their pictures, |ẑ − z|² / d.
+        seconds: For a picture, there and back.
+        trouble: Why there are no figures; empty if there are.
+    """
+
+    steps: int
+    method: str
+    nfe: float = 0.0
+    mse: float = math.nan
+    max_level: int = 255
+    latent_power: float = math.nan
+    patch_correlation: float = math.nan
+    latent_mse: float = math.nan
+    seconds: float = 0.0
+    trouble: str = ""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """The pictures' difference."""
+        return Fidelity(self.mse, self.max_level)
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """How much a picture changes when its latent is decoded in twice as many steps."""
+
+    steps: int
+    fidelity: Fidelity
+
+
+@dataclass(frozen=True, eq=False)
+class Consistency:
+    """What the checks found.
+
+    Args:
+        table: Every method at every number of steps.
+        method: The method that the figures below are of.
+        doublings: The same latents at S and 2 S steps, for each S.
+        standing: The worst difference on the way from a latent to its re-inversion.
+        inversion: The pictures, at the most steps.
+    """
+
+    table: tuple[RoundTrip, ...]
+    method: str
+    doublings: tuple[Doubling, ...]
+    standing: Fidelity
+    inversion: Inversion
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """One for each picture, at the most steps."""
+        return self.inversion.certificates
+
+    @property
+    def good(self) -> bool:
+        """Whether the pictures come back, from latents of use, and stand still between them."""
+        return self.standing.faithful and all(certificate.good for certificate in self.certificates)
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers mean, in words."""
+        mine = [trip for trip in self.table if trip.method == self.method and not trip.trouble]
+        enough = [trip.steps for trip in mine if trip.fidelity.faithful]
+        back = (
+            f"pictures come back from {enough[0]} steps on ({self.method})"
+            if enough
+            else f"pictures do not come back, not even in {self.table[-1].steps} steps"
+        )
+        count = len(self.certificates)
+        grades = [certificate.grade for certificate in self.certificates]
+        noise = ", ".join(
+            f"{grades.count(grade)} of {count} latents {word}"
+            for grade, word in (
+                ("typical", "typical"),
+                ("unusual", "unusual"),
+                ("far", "far from what the model knows"),
+                ("partial", "short of noise"),
+            )
+            if grade in grades
+        )
+        still = (
+            "slerp to a re-inversion stands still"
+            if self.standing.faithful
+            else f"slerp to a re-inversion moves ({self.standing.psnr:.1f} dB)"
+        )
+        said = [back, noise, still]
+        if self.doublings:
+            last = self.doublings[-1]
+            said.append(
+                f"{last.steps} and {2 * last.steps} steps agree to {last.fidelity.psnr:.1f} dB"
+            )
+        return "; ".join(said)
+
+
+@torch.inference_mode()
+def check_model(
+    model: Model,
+    images: Images,
+    latents: Latents,
+    plan: Plan,
+    *,
+    steps: Sequence[int] = (10, 20, 50, 100),
+    methods: Sequence[str] = ("ddim-naive", "ddim"),
+    batch_size: int = 16,
+    watch: Watch = unwatched,
+) -> Consistency:
+    """Run every check.
+
+    Args:
+        model: The model.
+        images: Pictures to take there and back, (N, C, H, W), in [−1, 1].
+        latents: Noise to take there and back, (M, C, H, W).
+        plan: The spacing and the depth; its steps and its solver are not used.
+        steps: Numbers of steps, rising.
+        methods: Names from `SOLVERS`; the last is what the verdict is about.
+        batch_size: Pictures in the network at once.
+        watch: Sees the table grow.
+
+    Raises:
+        ScheduleError: A number of steps is out of range.
+        ArgumentError: A method is unknown.
+    """
+    plans = {
+        (number, method): replace(plan, steps=number, solver=method)
+        for number in steps
+        for method in methods
+    }
+    for candidate in plans.values():
+        candidate.walk(model.schedule)
+    images, latents = model.place(images), model.place(latents)
+
+    def trips() -> Iterator[RoundTrip]:
+        for (number, method), each in plans.items():
+            yield _there_and_back(model, images, latents, each, number, method, batch_size)
+
+    table = tuple(watch(trips(), len(plans), "checking"))
+    final = plans[steps[-1], methods[-1]]
+    decoded = {
+        number: sample_latents(model, latents[:1], replace(final, steps=number), watch)
+        for number in _with_doubles(steps, model.schedule.num_train_timesteps)
+    }
+    doublings = tuple(
+        Doubling(number, compare(decoded[number], decoded[2 * number])[0])
+        for number in steps
+        if 2 * number in decoded
+    )
+    again = invert_images(model, decoded[final.steps], final, watch).state.x
+    path = KeyframePath(torch.cat([latents[:1], again]))
+    between = sample_latents(model, path(torch.tensor([0.25, 0.5, 0.75])), final, watch)
+    moved = compare(between, decoded[final.steps].expand_as(between))
+    worst = max(moved, key=lambda fidelity: fidelity.mse)
+    inversion = invert_images(model, images, final, watch)
+    return Consistency(table, methods[-1], doublings, worst, inversion)
+
+
+def _there_and_back(
+    model: Model,
+    images: Images,
+    latents: Latents,
+    plan: Plan,
+    steps: int,
+    method: str,
+    batch_size: int,
+) -> RoundTrip:
+    try:
+        drawn = sample_latents(model, latents, plan)
+        started = time.perf_counter()
+        found = [
+            invert_images(model, batch, plan)
+            for batch in torch.split(torch.cat([images, drawn]), batch_size)
+        ]
+    except (NonFiniteError, NotInvertibleError, ScheduleError) as error:
+        return RoundTrip(steps, method, trouble=str(error))
+    seconds = time.perf_counter() - started
+    count = len(images) + len(latents)
+    certificates = [each for inversion in found for each in inversion.certificates][: len(images)]
+    again = torch.cat([inversion.state.x for inversion in found])[len(images) :]
+    return RoundTrip(
+        steps,
+        method,
+        sum(inversion.nfe for inversion in found) / count,
+        _mean([each.roundtrip_mse for each in certificates]),
+        max(each.roundtrip_max_level for each in certificates),
+        _mean([each.latent_power for each in certificates]),
+        _mean([each.patch_correlation for each in certificates]),
+        (again - latents).double().square().mean().item(),
+        seconds / count,
+    )
+
+
+def _with_doubles(steps: Sequence[int], most: int) -> list[int]:
+    return sorted({*steps, *(2 * number for number in steps if 2 * number <= most)})
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

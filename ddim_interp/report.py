@@ -1,0 +1,126 @@
+"""A page to keep: the checks of a model in one HTML file. The door of Jinja; one of Matplotlib.
+
+The file needs nothing: no script, no font, no network. A content security policy in it forbids all
+of them, so that a file name that looks like markup stays a name, whoever wrote it.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from ddim_interp import __version__
+from ddim_interp.checks import FAITHFUL_PSNR
+from ddim_interp.consistency import Consistency
+from ddim_interp.images import to_frames
+from ddim_interp.shapes import Frame
+from ddim_interp.sinks.png import encode_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["render_report"]
+
+_PAGES = Environment(
+    loader=PackageLoader("ddim_interp"), autoescape=True, undefined=StrictUndefined
+)
+_EXACT = 110.0  # dB: where curves put equal pictures, a little above float32's own rounding
+
+
+def render_report(document: Mapping[str, Any], found: Consistency) -> str:
+    """The page, as HTML.
+
+    Args:
+        document: What `ddim-interp check --json` prints.
+        found: The same as objects, with the pictures.
+    """
+    inversion = found.inversion
+    strips = zip(
+        to_frames(inversion.images),
+        to_frames(inversion.decoded),
+        to_frames(16 * (inversion.decoded - inversion.images)),
+        to_frames(_as_pictures(found)),
+        strict=True,
+    )
+    pictures = [
+        {**entry, "images": [_embedded(frame) for frame in strip]}
+        for entry, strip in zip(document["pictures"], strips, strict=True)
+    ]
+    plots = [
+        {"caption": "The round trip against its price.", "svg": _draw(_prices, found)},
+        {"caption": "The same latent in S and in 2 S steps.", "svg": _draw(_doubling, found)},
+        {"caption": "Power of each latent by spatial frequency.", "svg": _draw(_spectra, found)},
+        {"caption": "What each step of an inversion missed.", "svg": _draw(_residuals, found)},
+    ]
+    return _PAGES.get_template("report.html").render(
+        {
+            **document,
+            "version": __version__,
+            "faithful": f"{FAITHFUL_PSNR:g}",
+            "standing": document["self_interpolation"],
+            "most": found.table[-1].steps,
+            "pictures": pictures,
+            "plots": plots,
+        }
+    )
+
+
+def _as_pictures(found: Consistency) -> Any:
+    """Latents as pictures, −3 black and 3 white; what no picture can have is left out."""
+    z = found.inversion.state.x / 3
+    return z if z.shape[1] in (1, 3) else z[:, :1]
+
+
+def _embedded(frame: Frame) -> str:
+    return "data:image/png;base64," + b64encode(encode_png(frame)).decode()
+
+
+def _draw(plot: Any, found: Consistency) -> str:
+    """A plot as inline SVG: the same bytes for the same figures, and text as text."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ddim_interp"}):
+        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        plot(axes, found)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize="small")
+        text = StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _prices(axes: "Axes", found: Consistency) -> None:
+    for method in dict.fromkeys(trip.method for trip in found.table):
+        trips = [trip for trip in found.table if trip.method == method and not trip.trouble]
+        psnr = [min(trip.fidelity.psnr, _EXACT) for trip in trips]
+        axes.plot([trip.nfe for trip in trips], psnr, "o-", markersize=4, label=method)
+    axes.axhline(FAITHFUL_PSNR, color="0.7", linewidth=1, linestyle=":")
+    axes.set(xlabel="evaluations a picture", ylabel="PSNR, dB", xscale="log")
+
+
+def _doubling(axes: "Axes", found: Consistency) -> None:
+    steps = [each.steps for each in found.doublings]
+    axes.plot(steps, [min(each.fidelity.psnr, _EXACT) for each in found.doublings], "o-")
+    axes.set(xlabel="S", ylabel="PSNR, dB")
+
+
+def _spectra(axes: "Axes", found: Consistency) -> None:
+    for certificate in found.certificates:
+        bands = len(certificate.spectrum)
+        frequency = [(band + 0.5) / bands / 2 for band in range(bands)]
+        axes.plot(frequency, certificate.spectrum, linewidth=1)
+    axes.axhline(1, color="0.4", linewidth=1, linestyle=":", label="white noise")
+    axes.set(xlabel="cycles a pixel", ylabel="power", ylim=(0, None))
+
+
+def _residuals(axes: "Axes", found: Consistency) -> None:
+    shown = [c.residuals for c in found.certificates if any(c.residuals)]
+    for residuals in shown:
+        axes.plot(range(1, len(residuals) + 1), residuals, linewidth=1)
+    axes.axhline(2 / 255, color="0.4", linewidth=1, linestyle=":", label="one 8-bit level")
+    axes.set(xlabel="step, from the picture on", ylabel="residual", yscale="log")

@@ -1,0 +1,124 @@
+"""`ddim-interp check`: contracts, and pictures nobody would choose."""
+
+import json
+import math
+import sys
+
+import pytest
+from test_checks import shades
+
+from ddim_interp.images import to_frames, to_pil
+from ddim_interp.solver import SOLVERS
+
+KEYS = {
+    "steps",
+    "method",
+    "nfe",
+    "mse",
+    "psnr",
+    "latent_power",
+    "patch_correlation",
+    "seconds",
+}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The program in this process: code, stdout, stderr."""
+    from ddim_interp.cli import _run
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ddim-interp", *map(str, arguments)])
+        code = _run()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    """Pictures nobody would choose, as files."""
+    folder = tmp_path_factory.mktemp("strange")
+    paths = []
+    for name, image in shades(16).items():
+        to_pil(to_frames(image[None]))[0].save(folder / f"{name}.png")
+        paths.append(folder / f"{name}.png")
+    return paths
+
+
+def test_the_table_has_every_method_at_every_number_of_steps(call, tiny_folder, pictures):
+    methods = ["ddim-naive", "heun", "dpmpp-2m", "bdia", "ddim"]
+    named = [word for method in methods for word in ("--method", method)]
+    common = ("--model", tiny_folder, "--steps", "5,3", *named, "--json")
+    code, out, err = call("check", *pictures, *common)
+    assert code == 0 and err == ""
+    document = json.loads(out)
+    assert all(row.keys() >= KEYS for row in document["table"])
+    found = [(row["steps"], row["method"]) for row in document["table"]]
+    assert sorted(found) == sorted((steps, method) for steps in (3, 5) for method in methods)
+    assert [entry["source"] for entry in document["pictures"]] == ["disc.png", "ring.png"]
+    assert document["verdict"]
+
+
+def test_all_means_every_solver(call, tiny_folder, monkeypatch):
+    class Reached(Exception):
+        pass
+
+    def check_model(*_, methods, **__):
+        assert sorted(methods) == sorted(SOLVERS) and methods[-1] == "ddim"
+        raise Reached
+
+    monkeypatch.setattr("ddim_interp.consistency.check_model", check_model)
+    with pytest.raises(Reached):
+        call("check", "--method", "all", "--model", tiny_folder, "--steps", "2")
+
+
+def test_exact_inversion_beats_the_naive_one_and_costs_more(call, tiny_folder, pictures):
+    code, out, _ = call("check", *pictures, "--model", tiny_folder, "--steps", "6", "--json")
+    naive, exact = json.loads(out)["table"]
+    assert code == 0 and (naive["method"], exact["method"]) == ("ddim-naive", "ddim")
+    assert exact["mse"] < naive["mse"] / 100
+    assert naive["nfe"] == 2 * 6 < exact["nfe"]
+    assert exact["latent_mse"] < naive["latent_mse"] / 100
+
+
+def test_without_pictures_it_takes_the_models_own(call, tiny_folder):
+    code, out, err = call("check", "--model", tiny_folder, "--steps", "2,4", "-q")
+    assert code == 0 and err == ""
+    *_, first, second, verdict = out.splitlines()
+    assert first.startswith("seed:0: the picture") and second.startswith("seed:1: the picture")
+    assert "latents" in verdict
+
+
+def test_pictures_nobody_would_choose_end_with_a_verdict(call, tiny_folder, strange):
+    code, out, _ = call("check", *strange, "--model", tiny_folder, "--steps", "4", "--json")
+    assert code == 0
+    for entry in json.loads(out)["pictures"]:
+        assert entry["verdict"].startswith("the picture")
+        assert all(math.isfinite(x) for x in entry.values() if isinstance(x, float))
+
+
+def test_strict_says_it_in_the_exit_code(call, tiny_folder, strange, pictures):
+    common = ("--model", tiny_folder, "--steps", "4", "--json", "--strict")
+    code, out, _ = call("check", strange[0], *common)
+    assert (code == 1) is not json.loads(out)["good"]
+    assert code == 1, "a black picture is far from any model's noise"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("--steps", "ten"), 2, "10,20,50"),
+        (("--steps", "0"), 2, "steps=0"),
+        (("--steps", "5000"), 2, "1000"),
+        (("--method", "magic"), 2, "ddim"),
+        (("--report", "report.pdf"), 2, ".html"),
+        (("--report", "no/such/report.html"), 73, "no"),
+        (("missing.png",), 66, "missing.png"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(call, tiny_folder, arguments, code, word):
+    got, out, err = call("check", "--model", tiny_folder, *arguments)
+    assert (got, out) == (code, "")
+    assert err.count("\n") == 1 and word in err
