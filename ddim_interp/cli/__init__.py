@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "info": "Show the recipe inside an output.",
     "models": "List, fetch, show and convert models.",
     "doctor": "Report the state of this machine.",
+    "completion": "Print a completion script for bash, zsh or fish.",
 }
 """Commands and what they do, in the order of `--help`; each lives in a module of its name."""
 

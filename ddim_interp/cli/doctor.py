@@ -7,7 +7,7 @@ from ddim_interp.cli import options
 __all__ = ["doctor"]
 
 
-@click.command()
+@click.command(epilog="Example:  ddim-interp doctor --json > state.json")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def doctor(as_json: bool) -> None:
     """Report versions, devices, encoders, cache and disk: what to paste into a bug report."""

@@ -10,7 +10,7 @@ __all__ = ["invert"]
 
 
 @click.command(epilog="Example:  ddim-interp invert a.png b.png -o z.safetensors")
-@click.argument("images", nargs=-1, metavar="IMAGE…", required=True)
+@click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
 @options.plan_options
 @options.batch_size_option

@@ -15,7 +15,9 @@ __all__ = ["morph"]
 @click.command(
     epilog="Example:  ddim-interp morph a.png b.png seed:7 -o film.gif --frames 90 --loop"
 )
-@click.argument("keyframes", nargs=-1, metavar="KEYFRAME KEYFRAME…", required=True)
+@click.argument(
+    "keyframes", nargs=-1, type=options.FILE, metavar="KEYFRAME KEYFRAME…", required=True
+)
 @options.output_option("The film: .gif .mp4 .webm .webp .apng .png (a filmstrip), or a folder.")
 @click.option("--frames", default=60, help="Frames in all.")
 @click.option("--fps", default=30.0, help="Frames a second.")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLENDS",
     "DTYPES",
+    "FILE",
     "PACES",
     "SOLVERS",
     "SPACINGS",
@@ -62,6 +63,10 @@ SOLVERS = (
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
+FILE = click.Path(readable=False)
+"""Something that may be a file: shells complete its name, and nothing is checked."""
+
+
 class Seeds(click.ParamType[list[int]]):
     """`0-8`, `1,2,5-10`: a list of seeds."""
 
@@ -97,6 +102,7 @@ def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
 model_options = _stack(
     click.option(
         "--model",
+        type=FILE,
         metavar="MODEL",
         help="A folder, org/name or org/name@revision; the model in the package if not given.",
     ),
@@ -147,7 +153,7 @@ talk_options = _stack(
 
 def output_option(what: str) -> Callable[[F], F]:
     """`-o`, with a word on what it becomes."""
-    return click.option("-o", "--out", metavar="OUT", required=True, help=what)
+    return click.option("-o", "--out", type=FILE, metavar="OUT", required=True, help=what)
 
 
 def load_pipeline(

@@ -12,7 +12,12 @@ __all__ = ["sample"]
 
 @click.command(epilog="Example:  ddim-interp sample --seeds 0-15 -o sheet.png")
 @click.option("--seeds", type=options.Seeds(), help="One picture a seed: 7, 0-8, 1,2,5-10.")
-@click.option("--latents", metavar="FILE", help="Instead of seeds: z.safetensors, z.safetensors#2.")
+@click.option(
+    "--latents",
+    type=options.FILE,
+    metavar="FILE",
+    help="Instead of seeds: z.safetensors, z.safetensors#2.",
+)
 @options.output_option("A .png (several pictures make a sheet), or a folder of PNGs.")
 @click.option("--columns", type=click.IntRange(1, 1000), help="Columns of the sheet.")
 @options.plan_options
