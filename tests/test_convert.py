@@ -17,7 +17,7 @@ import torch
 
 import ddim_interp
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
-from ddim_interp.convert import confined, convert_folder, diffusers_pickle
+from ddim_interp.convert import checkpoint_file, confined, convert_folder, diffusers_pickle
 from ddim_interp.convert.confined import unpickle
 from ddim_interp.convert.unpickle_child import _FORBIDDEN, extract, tensors_in
 from ddim_interp.errors import InputMissingError, ModelError, OutputError
@@ -61,6 +61,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return tensors
 
     monkeypatch.setattr(diffusers_pickle, "unpickle", here)
+    monkeypatch.setattr(checkpoint_file, "unpickle", here)
 
 
 def same(model: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -161,8 +162,8 @@ def test_a_source_that_is_not_there_is_missing(tmp_path: Path) -> None:
         convert_folder(tmp_path / "cats", tmp_path / "out")
 
 
-def test_a_source_of_no_known_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cats.ckpt").write_bytes(b"\x80\x02.")
+def test_a_source_of_no_known_format_is_refused(tmp_path: Path, in_process: None) -> None:
+    torch.save({"w": torch.ones(1)}, tmp_path / "cats.ckpt")
     for source in (tmp_path, tmp_path / "cats.ckpt"):
         with pytest.raises(ModelError, match="of no format known here"):
             convert_folder(source, tmp_path / "out")

@@ -9,12 +9,12 @@ from ddim_interp.cli import options
 __all__ = ["models"]
 
 
-@click.group()
+@click.group(epilog="Example:  ddim-interp models list")
 def models() -> None:
     """List, fetch, show and convert models."""
 
 
-@models.command("list")
+@models.command("list", epilog="Example:  ddim-interp models list --json")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_models(as_json: bool) -> None:
     """List the model in the package and those in the hub's cache."""
@@ -34,7 +34,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("pull", epilog="Example:  ddim-interp models pull google/ddpm-cat-256")
-@click.argument("source")
+@click.argument("source", type=options.FILE)
 @options.talk_options
 def pull(source: str, as_json: bool, quiet: bool) -> None:
     """Fetch a model of the hub into the cache, to be used offline later.
@@ -51,7 +51,7 @@ def pull(source: str, as_json: bool, quiet: bool) -> None:
 
 
 @models.command("show", epilog="Example:  ddim-interp models show google/ddpm-cat-256")
-@click.argument("source", required=False)
+@click.argument("source", type=options.FILE, required=False)
 @click.option("--offline", is_flag=True, help="Open no connection.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def show(source: str | None, offline: bool, as_json: bool) -> None:
@@ -69,17 +69,28 @@ def show(source: str | None, offline: bool, as_json: bool) -> None:
             click.echo(f"{key + ':' if number == 0 else '':<16} {line}")
 
 
-@models.command("convert", epilog="Example:  ddim-interp models convert old_model/ -o new_model/")
-@click.argument("source")
+@models.command("convert", epilog="Example:  ddim-interp models convert ckpt.pth -o church/")
+@click.argument("source", type=options.FILE)
+@click.option(
+    "--config",
+    metavar="CONFIG",
+    help="What a bare checkpoint does not say: a published name (church, lsun_bedroom …), a .yml, "
+    "or image_size=64,num_heads=4.",
+)
 @options.output_option("The folder to make.")
 @click.option("--offline", is_flag=True, help="Open no connection.")
 @options.overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def convert(source: str, out: str, offline: bool, overwrite: bool, as_json: bool) -> None:
-    """Turn pickled weights into a diffusers folder with safetensors.
+def convert(
+    source: str, config: str | None, out: str, offline: bool, overwrite: bool, as_json: bool
+) -> None:
+    """Turn other people's weights into a diffusers folder with safetensors.
+
+    SOURCE is a diffusers folder with pickles, org/name on the hub, or a bare checkpoint of
+    ermongroup/ddim, improved-diffusion, guided-diffusion or denoising-diffusion-pytorch.
 
     Pickles can run code when read; here they are read for their tensors alone, in a confined
-    process. SOURCE is a folder, or org/name on the hub.
+    process.
     """
     from pathlib import Path
 
@@ -91,7 +102,9 @@ def convert(source: str, out: str, offline: bool, overwrite: bool, as_json: bool
         if Path(source).exists()
         else (locate(source, offline=offline, pickles=True).folder)
     )
-    checkpoint = convert_folder(folder, out, overwrite=overwrite)
+    checkpoint = convert_folder(folder, out, config=config, overwrite=overwrite)
+    if checkpoint.warning:
+        options.say(checkpoint.warning)
     if as_json:
         options.print_json({"outputs": [out], "weights_sha256": checkpoint.weights_sha256})
     else:

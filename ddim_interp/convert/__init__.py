@@ -1,39 +1,33 @@
 """Models in other files than ours, made into a folder that `read_checkpoint` opens.
 
-Each format is a module here with two functions: `recognises` looks at the names only, `read` brings
-config, schedule and weights. Pickles are read in a process of their own (`confined`).
+Two kinds come in: diffusers folders whose weights are pickles (`diffusers_pickle`), and bare
+checkpoints of other training programs (`checkpoint_file`), each of whose layouts is a module here.
+Pickles are read in a process of their own (`confined`).
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from ddim_interp.checkpoint import Checkpoint, blueprint, read_checkpoint, write_checkpoint
 from ddim_interp.convert import diffusers_pickle
+from ddim_interp.convert.checkpoint_file import LAYOUTS, find_file, read_file
 from ddim_interp.convert.foreign import Foreign
-from ddim_interp.errors import InputMissingError, ModelError, StorageError
+from ddim_interp.errors import ArgumentError, InputMissingError, ModelError, StorageError
 from ddim_interp.files import StrPath, shown
 from ddim_interp.unet import modern_keys
 
-__all__ = ["FORMATS", "Foreign", "Format", "convert_folder"]
-
-
-class Format(Protocol):
-    """How models of one origin are read."""
-
-    def recognises(self, source: Path, /) -> bool:
-        """Whether a folder or file looks like this format, by its name and the names in it."""
-
-    def read(self, source: Path, /, *, variant: str | None) -> Foreign:
-        """Bring config, schedule and weights."""
-
-
-FORMATS: tuple[Format, ...] = (diffusers_pickle,)
+__all__ = ["LAYOUTS", "Foreign", "convert_folder"]
 
 
 def convert_folder(
-    source: StrPath, out: StrPath, *, variant: str | None = None, overwrite: bool = False
+    source: StrPath,
+    out: StrPath,
+    *,
+    variant: str | None = None,
+    config: str | None = None,
+    overwrite: bool = False,
 ) -> Checkpoint:
     """Make a diffusers folder with safetensors of a model in another format.
 
@@ -42,15 +36,20 @@ def convert_folder(
     refused, whatever it asks for.
 
     Args:
-        source: The model: a diffusers folder with `.bin`, `.pth` or `.ckpt` weights.
+        source: The model: a diffusers folder with `.bin`, `.pth` or `.ckpt` weights, or a bare
+            checkpoint, or a folder with nothing but one, and perhaps its `.yml`.
         out: The folder to create.
-        variant: Which weights, if there are several.
+        variant: Which weights of a diffusers folder, if there are several.
+        config: What a bare checkpoint does not say of itself: the name of a published model
+            (`church`, `lsun_bedroom`), a `.yml` file, or `image_size=64,num_heads=4`.
         overwrite: Whether a model in `out` may be replaced.
 
     Returns:
-        What was written, read again: its weights are those of the source, bit for bit.
+        What was written, read again: its weights are those of the source, bit for bit. Its
+        `warning` says what was taken for granted.
 
     Raises:
+        ArgumentError: `config` cannot be meant.
         InputMissingError: There is no such source.
         ModelError: It is no format known here, asks for more than tensors, or its weights do not
             fit its config.
@@ -60,13 +59,7 @@ def convert_folder(
     source = Path(source)
     if not source.exists():
         raise InputMissingError(f"There is no {shown(source)}; check the name.")
-    reader = next((reader for reader in FORMATS if reader.recognises(source)), None)
-    if reader is None:
-        raise ModelError(
-            f"{shown(source)} is of no format known here; expected a diffusers folder with "
-            "unet/config.json and weights as .bin, .pth, .pt or .ckpt."
-        )
-    model = reader.read(source, variant=variant)
+    model = _read(source, variant, config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
     unet = blueprint(model.unet_config, shapes, shown(source))
     weights = modern_keys(model.weights)
@@ -78,4 +71,24 @@ def convert_folder(
     state = written.unet.state_dict()
     if not all(torch.equal(state[name], tensor) for name, tensor in weights.items()):
         raise StorageError(f"{shown(out)} does not read back as written; check the disk.")
-    return written
+    if model.known is None:
+        return written
+    taken = f"By its shapes, {shown(source)} was taken for {model.known}; if it is another, say so "
+    return replace(written, warning=taken + "with --config.")
+
+
+def _read(source: Path, variant: str | None, config: str | None) -> Foreign:
+    if diffusers_pickle.recognises(source):
+        if config is not None:
+            raise ArgumentError(
+                f"config={config!r} is for bare checkpoints, and {shown(source)} has a config of "
+                "its own; drop it."
+            )
+        return diffusers_pickle.read(source, variant=variant)
+    file = find_file(source)
+    if file is None:
+        raise ModelError(
+            f"{shown(source)} is of no format known here; expected a diffusers folder with "
+            "unet/config.json and weights as .bin, .pth, .pt or .ckpt, or one bare checkpoint."
+        )
+    return read_file(file, config)

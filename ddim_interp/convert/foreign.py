@@ -18,9 +18,11 @@ class Foreign:
     Args:
         unet_config: What the network is built of.
         scheduler_config: The levels it was trained on.
-        weights: By the names `UNet2DModel` has for them, or had in 2022.
+        weights: By the names that network has for them; for `UNet2DModel`, or had in 2022.
+        known: The published model it was taken for, by its shapes, if any.
     """
 
     unet_config: UNetConfig
     scheduler_config: SchedulerConfig
     weights: Mapping[str, Tensor]
+    known: str | None = None
