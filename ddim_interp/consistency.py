@@ -20,6 +20,7 @@ from ddim_interp.inversion import Inversion, invert_images, sample_latents
 from ddim_interp.model import Model, Plan
 from ddim_interp.path import KeyframePath
 from ddim_interp.shapes import Images, Latents
+from ddim_interp.solver import State
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["Consistency", "Doubling", "RoundTrip", "check_model"]
@@ -167,13 +168,25 @@ def check_model(
     for candidate in plans.values():
         candidate.walk(model.schedule)
     images, latents = model.place(images), model.place(latents)
+    final = plans[steps[-1], methods[-1]]
+    ends: list[tuple[Inversion, Latents]] = []
 
     def trips() -> Iterator[RoundTrip]:
         for (number, method), each in plans.items():
-            yield _there_and_back(model, images, latents, each, number, method, batch_size)
+            try:
+                trip, there, back = _there_and_back(
+                    model, images, latents, each, RoundTrip(number, method), batch_size
+                )
+            except (NonFiniteError, NotInvertibleError, ScheduleError) as error:
+                if each is final:
+                    raise
+                trip = RoundTrip(number, method, trouble=str(error))
+            else:
+                ends[:] = [(there, back)]
+            yield trip
 
     table = tuple(watch(trips(), len(plans), "checking"))
-    final = plans[steps[-1], methods[-1]]
+    inversion, again = ends[0]
     decoded = {
         number: sample_latents(model, latents[:1], replace(final, steps=number), watch)
         for number in _with_doubles(steps, model.schedule.num_train_timesteps)
@@ -183,12 +196,10 @@ def check_model(
         for number in steps
         if 2 * number in decoded
     )
-    again = invert_images(model, decoded[final.steps], final, watch).state.x
-    path = KeyframePath(torch.cat([latents[:1], again]))
+    path = KeyframePath(torch.cat([latents[:1], again[:1]]))
     between = sample_latents(model, path(torch.tensor([0.25, 0.5, 0.75])), final, watch)
     moved = compare(between, decoded[final.steps].expand_as(between))
     worst = max(moved, key=lambda fidelity: fidelity.mse)
-    inversion = invert_images(model, images, final, watch)
     return Consistency(table, methods[-1], doublings, worst, inversion)
 
 
@@ -197,33 +208,41 @@ def _there_and_back(
     images: Images,
     latents: Latents,
     plan: Plan,
-    steps: int,
-    method: str,
+    trip: RoundTrip,
     batch_size: int,
-) -> RoundTrip:
-    try:
-        drawn = sample_latents(model, latents, plan)
-        started = time.perf_counter()
-        found = [
-            invert_images(model, batch, plan)
-            for batch in torch.split(torch.cat([images, drawn]), batch_size)
-        ]
-    except (NonFiniteError, NotInvertibleError, ScheduleError) as error:
-        return RoundTrip(steps, method, trouble=str(error))
+) -> tuple[RoundTrip, Inversion, Latents]:
+    """The figures, the inversion of the pictures, and what the latents came back as."""
+    drawn = torch.cat([sample_latents(model, z, plan) for z in torch.split(latents, batch_size)])
+    started = time.perf_counter()
+    there = _invert(model, images, plan, batch_size)
+    back = _invert(model, drawn, plan, batch_size)
     seconds = time.perf_counter() - started
     count = len(images) + len(latents)
-    certificates = [each for inversion in found for each in inversion.certificates][: len(images)]
-    again = torch.cat([inversion.state.x for inversion in found])[len(images) :]
-    return RoundTrip(
-        steps,
-        method,
-        sum(inversion.nfe for inversion in found) / count,
-        _mean([each.roundtrip_mse for each in certificates]),
-        max(each.roundtrip_max_level for each in certificates),
-        _mean([each.latent_power for each in certificates]),
-        _mean([each.patch_correlation for each in certificates]),
-        (again - latents).double().square().mean().item(),
-        seconds / count,
+    return (
+        replace(
+            trip,
+            nfe=(there.nfe + back.nfe) / count,
+            mse=_mean([each.roundtrip_mse for each in there.certificates]),
+            max_level=max(each.roundtrip_max_level for each in there.certificates),
+            latent_power=_mean([each.latent_power for each in there.certificates]),
+            patch_correlation=_mean([each.patch_correlation for each in there.certificates]),
+            latent_mse=(back.state.x - latents).double().square().mean().item(),
+            seconds=seconds / count,
+        ),
+        there,
+        back.state.x,
+    )
+
+
+def _invert(model: Model, images: Images, plan: Plan, batch_size: int) -> Inversion:
+    """One inversion of any number of pictures; what the solver remembers is let go."""
+    parts = [invert_images(model, batch, plan) for batch in torch.split(images, batch_size)]
+    return Inversion(
+        State(torch.cat([part.state.x for part in parts]), parts[0].state.level),
+        torch.cat([part.decoded for part in parts]),
+        tuple(each for part in parts for each in part.certificates),
+        sum(part.nfe for part in parts),
+        images,
     )
 
 
