@@ -25,7 +25,7 @@ demo: $(VENV)/.core  ## a film that glides from one picture into another
 	@echo "The film is at $(OUT)/morph.mp4"
 
 test: $(VENV)/.test  ## every test that belongs to a push
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 lint: $(VENV)/.test  ## ruff and the type checker
 	$(BIN)/ruff check .

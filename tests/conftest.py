@@ -9,9 +9,9 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread_count() -> None:
-    """Sums depend on how threads split them; two threads is what the smallest machine has."""
-    torch.set_num_threads(2)
+def one_thread():
+    """Sums depend on how threads split them, and the tests themselves run side by side."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
