@@ -93,10 +93,8 @@ def inversion_error(solver: DDIM) -> Walk:
 )
 @pytest.mark.parametrize("spacing", ["log-snr", "leading", "trailing", "karras"])
 def test_twice_the_steps_halve_the_distance_to_the_true_flow(spacing: str, error_of: Walk) -> None:
-    coarse, fine, finest = (
-        error_of(make_grid(SCHEDULE, steps, spacing)).abs().max().item()
-        for steps in (125, 250, 500)
-    )
+    grids = [make_grid(SCHEDULE, steps, spacing) for steps in (125, 250, 500)]
+    coarse, fine, finest = (error_of(grid).abs().max().item() for grid in grids)
     assert coarse / fine == pytest.approx(2, rel=0.05)
     assert fine / finest == pytest.approx(2, rel=0.05)
     assert finest < 0.02
@@ -111,7 +109,7 @@ def test_one_step_is_enough_where_the_picture_is_certain() -> None:
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_fresh_noise_leaves_the_distribution_as_it_should_be(eta: float) -> None:
-    z = draw([0], (1, 200, 200)).double()
+    z = draw([0], (1, 160, 160)).double()
     generator = torch.Generator().manual_seed(1)
     solver = DDIM(eta, noise=lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype))
     x_0 = last(sample(GAUSSIAN, z, make_grid(SCHEDULE, 200), solver)).x
@@ -174,7 +172,7 @@ def test_a_step_undoes_its_inverse_with_fixed_noise(
 
 @pytest.mark.parametrize("denoiser", [GAUSSIAN, TwoHills()], ids=["gaussian", "two hills"])
 @every_spacing
-@settings(max_examples=40)
+@settings(max_examples=25)
 @cases
 def test_a_step_undoes_its_inverse_to_the_tolerance(
     spacing: str, denoiser: Denoiser, steps: int, where: float, seed: int
@@ -193,7 +191,7 @@ def test_a_whole_round_trip_gives_the_picture_back(steps: int, spacing: str) -> 
     assert_close(last(sample(TwoHills(), z, grid, solver)).x, picture, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("steps", [10, 20, 50])
+@pytest.mark.parametrize("steps", [10, 20])
 def test_more_passes_narrow_the_round_trip(steps: int) -> None:
     grid, picture = make_grid(SCHEDULE, steps), draw([0], SHAPE).double().tanh()
     gaps = []
@@ -260,7 +258,7 @@ def test_easy_pictures_cost_fewer_evaluations_than_hard_ones() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_an_inversion_does_not_depend_on_its_batch_mates(dtype: torch.dtype) -> None:
-    grid, pictures = make_grid(SCHEDULE, 20), draw(range(6), SHAPE).to(dtype).tanh()
+    grid, pictures = make_grid(SCHEDULE, 10), draw(range(4), SHAPE).to(dtype).tanh()
     together = last(invert(TwoHills(), pictures, grid)).x
     for i in range(len(pictures)):
         alone = last(invert(TwoHills(), pictures[i : i + 1], grid)).x
