@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import isclose
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ddim_interp.checks import Certificate
 from ddim_interp.denoiser import CountCalls
-from ddim_interp.errors import ArgumentError, InputMissingError
+from ddim_interp.errors import ArgumentError, InputMissingError, LatentsError
 from ddim_interp.files import StrPath, sha256_bytes, sha256_file, shown
 from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
@@ -195,12 +196,17 @@ def _find(model: Model, source: Source, plan: Plan) -> list[Keyframe | Picture]:
         return [open_image(source, (height, width), channels=channels)]
     text = str(source)
     if text.startswith("seed:"):
+        if plan.depth < 1:
+            raise ArgumentError(
+                f"{text} is pure noise, and depth {plan.depth:g} stops where pictures are still "
+                "half there; give a picture, or leave the depth at 1."
+            )
         top = plan.walk(model.schedule)[0][0]
         latent = model.place(draw([_seed(text)], model.shape))
         return [Keyframe(text, State(latent, top))]
     latents = _LATENTS.fullmatch(text)
     if latents:
-        return list(_from_file(model, latents[1], latents[2]))
+        return list(_from_file(model, latents[1], latents[2], plan))
     return [open_image(source, (height, width), channels=channels)]
 
 
@@ -253,9 +259,16 @@ def _seed(text: str) -> int:
     return int(digits)
 
 
-def _from_file(model: Model, path: str, index: str | None) -> list[Keyframe]:
+def _from_file(model: Model, path: str, index: str | None, plan: Plan) -> list[Keyframe]:
     file = read_latents(path, model)
     count = len(file.state.x)
+    lives, starts = file.state.level, plan.walk(model.schedule)[0][0]
+    if not isclose(lives.ratio, starts.ratio, rel_tol=1e-6):
+        raise LatentsError(
+            f"{shown(path)} holds latents of timestep {lives.timestep:g}, and the plan starts at "
+            f"{starts.timestep:g}; use the --steps, --spacing and --depth they were made with "
+            "('ddim-interp info' tells)."
+        )
     if index is not None and int(index) >= count:
         raise ArgumentError(
             f"{shown(path)} holds {count} latents, #0 to #{count - 1}; #{index} is not among them."

@@ -1,6 +1,6 @@
 """A denoiser together with all that the verbs need to know of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddim_interp.denoiser import Denoiser, Fallback
+from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver import Solver, make_solver
@@ -62,6 +63,14 @@ class Plan:
         steps: Steps of the grid.
         spacing: How they are laid; a name from `SPACINGS`.
         solver: How each is taken, and undone: a name from `SOLVERS`, or a solver.
+        depth: How far up the noise axis, as a share of the timesteps: 1 is pure noise. Short of it
+            latents still hold the coarse picture, so that what is between two stays closer to both,
+            and no seed can stand for one. The steps are as many, and finer.
+
+    References:
+        Ho et al. (2020), Denoising diffusion probabilistic models, arXiv:2006.11239, fig. 9
+        (interpolations at several depths).
+        Meng et al. (2022), SDEdit, arXiv:2108.01073 (editing at partial depth).
 
     Example:
         >>> grid, solver = Plan(steps=8, solver="heun").walk(NoiseSchedule.from_config({}))
@@ -72,20 +81,39 @@ class Plan:
     steps: int = 20
     spacing: str = "log-snr"
     solver: Solver | str = "ddim"
+    depth: float = 1.0
 
     def walk(self, schedule: NoiseSchedule) -> tuple[Grid, Solver]:
         """The levels visited, noisy to clean, ending at t = 0, and what steps between them.
 
         Raises:
             ScheduleError: `steps` is out of range.
-            ArgumentError: No spacing or no solver has that name.
+            ArgumentError: No spacing or no solver has that name; or `depth` is out of range.
         """
+        schedule = self._shallower(schedule)
         grid = make_grid(schedule, self.steps, self.spacing)
         if isinstance(self.solver, str):
             return grid, make_solver(self.solver, schedule)
         return grid, self.solver
 
+    def _shallower(self, schedule: NoiseSchedule) -> NoiseSchedule:
+        """The schedule, as if it ended at the depth."""
+        if not 0 < self.depth <= 1:
+            raise ArgumentError(
+                f"depth={self.depth:g} is no share of the noise axis; use more than 0, and at most "
+                "1 for pure noise."
+            )
+        if self.depth == 1:
+            return schedule
+        kept = max(2, round(self.depth * schedule.num_train_timesteps))
+        return replace(schedule, alphas_cumprod=schedule.alphas_cumprod[:kept])
+
     def describe(self) -> dict[str, Any]:
         """What a recipe says of it."""
         solver = self.solver if isinstance(self.solver, str) else type(self.solver).__name__
-        return {"steps": self.steps, "spacing": self.spacing, "solver": solver}
+        return {
+            "steps": self.steps,
+            "spacing": self.spacing,
+            "solver": solver,
+            "depth": self.depth,
+        }

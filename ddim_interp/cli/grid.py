@@ -37,6 +37,7 @@ def grid(
     steps: int,
     spacing: str,
     solver: str,
+    depth: float,
     batch_size: int | None,
     model: str | None,
     device: str,
@@ -66,7 +67,7 @@ def grid(
         raise ArgumentError(f"A grid is one picture, and {shown(out)} is no .png; name it so.")
     check_sources(keyframes)
     check_output(out, overwrite=overwrite)
-    plan = Plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver, depth)
     pipe = options.load_pipeline(model, device, dtype, offline, quiet)
     size = batch_size or default_batch_size(pipe.model.shape)
     found, nfe = find_keyframes(pipe.model, keyframes, plan, size, pipe.progress_bar)

@@ -23,6 +23,7 @@ def invert(
     steps: int,
     spacing: str,
     solver: str,
+    depth: float,
     batch_size: int | None,
     model: str | None,
     device: str,
@@ -49,7 +50,7 @@ def invert(
     check_latents_name(out)
     check_sources(images)
     check_output(out, overwrite=overwrite)
-    plan = Plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver, depth)
     with claim(out):
         pipe = options.load_pipeline(model, device, dtype, offline, quiet)
 

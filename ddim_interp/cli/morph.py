@@ -69,6 +69,7 @@ def morph(
     steps: int,
     spacing: str,
     solver: str,
+    depth: float,
     batch_size: int | None,
     model: str | None,
     device: str,
@@ -113,7 +114,7 @@ def morph(
         upscale=upscale or 1,
         overwrite=overwrite or (resume and work_path(out).exists()),
     )
-    plan = Plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver, depth)
     with claim(out), ExitStack() as stack:
         pipe = options.load_pipeline(model, device, dtype, offline, quiet)
         upscale = upscale or default_upscale(*pipe.model.shape[1:])

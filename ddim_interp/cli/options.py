@@ -1,7 +1,7 @@
 """Every option that more than one command takes, spelled once.
 
 --model --device --dtype --offline      which model, where            `load_pipeline` takes them
---steps --spacing --solver              how to walk the noise axis    a `Plan`
+--steps --spacing --solver --depth      how to walk the noise axis    a `Plan`
 --batch-size                            pictures in the network at once
 -o --overwrite                          what to write
 --resume --allow-drift                  what to keep of an interrupted run
@@ -122,6 +122,12 @@ plan_options = _stack(
         "--spacing", type=click.Choice(SPACINGS), default="log-snr", help="How they are laid."
     ),
     click.option("--solver", type=click.Choice(SOLVERS), default="ddim", help="How each is taken."),
+    click.option(
+        "--depth",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        help="How far up the noise axis; short of 1, latents still hold the coarse picture.",
+    ),
 )
 
 batch_size_option = click.option(

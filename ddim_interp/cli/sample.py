@@ -33,6 +33,7 @@ def sample(
     steps: int,
     spacing: str,
     solver: str,
+    depth: float,
     batch_size: int | None,
     model: str | None,
     device: str,
@@ -64,7 +65,7 @@ def sample(
         check_output(out, overwrite=overwrite)
     else:
         check_sink(out, overwrite=overwrite)
-    plan = Plan(steps, spacing, solver)
+    plan = Plan(steps, spacing, solver, depth)
     pipe = options.load_pipeline(model, device, dtype, offline, quiet)
     size = batch_size or default_batch_size(pipe.model.shape)
     keyframes, _ = find_keyframes(pipe.model, sources, plan, size)
