@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: demo test lint clean help
+.PHONY: demo test lint clean help docs notebooks
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,10 +27,21 @@ demo: $(VENV)/.core  ## a film that glides from one picture into another
 test: $(VENV)/.test  ## every test that belongs to a push
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
+notebooks: $(VENV)/.test  ## runs the notebooks again and keeps their outputs
+	$(BIN)/python notebooks/execute.py
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs  ## the documentation, in site/
+	$(BIN)/python docs/write_cli.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 lint: $(VENV)/.test  ## ruff and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:  ## removes the environment and everything made
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OUT) site .pytest_cache .mypy_cache .ruff_cache
