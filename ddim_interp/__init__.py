@@ -24,6 +24,7 @@ _HOMES = {
     "Model": "model",
     "NetworkDenoiser": "denoiser",
     "NoiseSchedule": "schedule",
+    "Pipeline": "verbs",
     "Plan": "model",
     "Plate": "display",
     "Prediction": "denoiser",
@@ -31,6 +32,7 @@ _HOMES = {
     "State": "solver",
     "Style": "morph",
     "UNet2DModel": "network",
+    "as_denoiser": "custom",
     "draw": "latents",
     "invert": "trajectory",
     "last": "trajectory",
@@ -55,6 +57,7 @@ __all__ = [
     "Model",
     "NetworkDenoiser",
     "NoiseSchedule",
+    "Pipeline",
     "Plan",
     "Plate",
     "Prediction",
@@ -62,6 +65,7 @@ __all__ = [
     "State",
     "Style",
     "UNet2DModel",
+    "as_denoiser",
     "draw",
     "invert",
     "last",
@@ -74,6 +78,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ddim_interp.custom import as_denoiser
     from ddim_interp.denoiser import GaussianDenoiser, NetworkDenoiser, Prediction
     from ddim_interp.display import Plate, Reel
     from ddim_interp.errors import DdimInterpError
@@ -91,6 +96,7 @@ if TYPE_CHECKING:
     from ddim_interp.sinks import open_sink
     from ddim_interp.solver import DDIM, State
     from ddim_interp.trajectory import invert, last, sample
+    from ddim_interp.verbs import Pipeline
 
 
 def __getattr__(name: str) -> Any:

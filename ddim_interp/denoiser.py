@@ -102,15 +102,21 @@ class NetworkDenoiser:
             predict their variance as well return 2 C channels, of which the first C are used.
         prediction_type: What it was trained to return.
         dtype: The precision the network runs in; that of x_t when not given.
+        class_label: What to draw, for a network that was trained with classes: it is called with
+            labels (N,), int64, as a third argument.
     """
 
     network: Callable[..., Any]
     prediction_type: PredictionType = "epsilon"
     dtype: torch.dtype | None = None
+    class_label: int | None = None
 
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         timestep = torch.full((len(x_t),), t.timestep, dtype=torch.float32, device=x_t.device)
-        output = self.network(x_t.to(self.dtype or x_t.dtype), timestep)
+        inputs = [x_t.to(self.dtype or x_t.dtype), timestep]
+        if self.class_label is not None:
+            inputs.append(torch.full((len(x_t),), self.class_label, device=x_t.device))
+        output = self.network(*inputs)
         output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         return split_output(output, x_t, t, self.prediction_type)
 

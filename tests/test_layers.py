@@ -30,12 +30,13 @@ LAYERS = [
     {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair"},
     {"morph", "plots", "report", "sheet"},
-    {"pipeline"},
+    {"verbs"},
+    {"pipeline", "custom"},
     {"cli", "__main__"},
 ]
 
 DOORS = {
-    "PIL": {"images", "sinks", "display", "pipeline", "keyframes"},  # the last two: its type only
+    "PIL": {"images", "sinks", "display", "pipeline", "verbs", "keyframes"},  # types only
     "av": {"sinks"},
     "imageio": {"sinks"},
     "safetensors": {"tensors"},

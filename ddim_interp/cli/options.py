@@ -1,6 +1,7 @@
 """Every option that more than one command takes, spelled once.
 
---model --device --dtype --offline      which model, where            `load_pipeline` takes them
+--model --class-label                   which model
+--device --dtype --offline              where                         `load_pipeline` takes them
 --steps --spacing --solver --depth      how to walk the noise axis    a `Plan`
 --batch-size                            pictures in the network at once
 -o --overwrite                          what to write
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_CLASS = "ddim_interp.class_label"
 
 # Copies of the registries' keys: importing those would import torch, and `-h` should be instant.
 # A test compares them.
@@ -114,6 +117,14 @@ model_options = _stack(
         help="Precision of the network; auto: float32 to invert, the fastest faithful for frames.",
     ),
     click.option("--offline", is_flag=True, help="Open no connection."),
+    click.option(
+        "--class-label",
+        type=click.IntRange(min=0),
+        metavar="N",
+        expose_value=False,  # commands hand it on unseen, to `load_pipeline`
+        callback=lambda context, option, value: context.meta.update({_CLASS: value}),
+        help="What to draw, for a model that was trained with classes.",
+    ),
 )
 
 plan_options = _stack(
@@ -168,7 +179,9 @@ def load_pipeline(
     """The model that the options name."""
     from ddim_interp.pipeline import DDIMPipeline
 
-    pipe = DDIMPipeline.from_located(fetch(model, offline, quiet), device=device, dtype=dtype)
+    label = click.get_current_context().meta.get(_CLASS)
+    where = fetch(model, offline, quiet)
+    pipe = DDIMPipeline.from_located(where, device=device, dtype=dtype, class_label=label)
     pipe.set_progress_bar_config(disable=quiet or not sys.stderr.isatty())
     if pipe.warning:
         say(pipe.warning, quiet)

@@ -1,0 +1,142 @@
+"""Your own network, whatever it is: a function from (x_t, timestep) to a prediction."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from ddim_interp.denoiser import NetworkDenoiser
+from ddim_interp.errors import ArgumentError
+from ddim_interp.model import Model
+from ddim_interp.precision import parse_device
+from ddim_interp.schedule import NoiseSchedule, PredictionType
+
+__all__ = ["as_denoiser"]
+
+
+def as_denoiser(
+    fn: Callable[[Tensor, Tensor], Any],
+    schedule: NoiseSchedule | Mapping[str, Any],
+    *,
+    shape: tuple[int, int, int],
+    prediction_type: PredictionType = "epsilon",
+    name: str = "custom",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Model:
+    """Make a function a model that can be inverted, sampled and morphed with.
+
+    The function is called as `fn(x_t, timestep)`: pictures noised to a level, (N, C, H, W), of
+    pixels in [−1, 1], and how noisy they are, (N,), float32. Timesteps run from 0 (clean) to T − 1
+    (noise) and may be fractions. It answers with a tensor like x_t, or an object whose `sample`
+    is one; with 2 C channels, the first C count (the others are a learned variance).
+
+    It is tried on noise once, so that what does not fit is said here, not in the middle of a film.
+
+    Args:
+        fn: The network, in evaluation mode, on `device`.
+        schedule: The noise it was trained with, or a mapping with diffusers' names:
+            `{"beta_schedule": "linear"}`.
+        shape: (C, H, W) of its pictures: any size that it takes. Verbs that read or draw pictures
+            know C = 3, and C = 1 for grey; tensors may have any number.
+        prediction_type: What it was trained to return: epsilon, sample or v_prediction.
+        name: What recipes call it; no path.
+        device: Where it runs.
+        dtype: The precision it runs in; the solver's state is float32 at least in any case.
+
+    Returns: The model, for `Pipeline(model).morph(…)` and the functions that take one.
+
+    Raises:
+        ArgumentError: The function refuses, or returns something else; says what.
+        ModelError: The schedule cannot be meant.
+
+    Example:
+        >>> model = as_denoiser(lambda x, t: 0.1 * x, {}, shape=(1, 28, 28), name="mnist")
+        >>> model.schedule.num_train_timesteps, model.shape
+        (1000, (1, 28, 28))
+    """
+    if prediction_type not in get_args(PredictionType):
+        raise ArgumentError(
+            f"prediction_type={prediction_type!r} is unknown; choose one of "
+            f"{', '.join(get_args(PredictionType))}."
+        )
+    if len(shape) != 3 or any(type(side) is not int or side < 1 for side in shape):
+        raise ArgumentError(f"shape={shape!r} is no (channels, height, width); give (3, 64, 64).")
+    if not isinstance(schedule, NoiseSchedule):
+        schedule = NoiseSchedule.from_config(schedule)
+    place = parse_device(device)
+    _try(fn, schedule, shape, place, dtype)
+    denoiser = NetworkDenoiser(fn, prediction_type, dtype)
+    return Model(denoiser, schedule, shape, name, device=place)
+
+
+@torch.inference_mode()
+def _try(
+    fn: Callable[[Tensor, Tensor], Any],
+    schedule: NoiseSchedule,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Call it as solvers will, with one timestep between two entries, and look at the answer."""
+    noise = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
+    x_t = noise.to(device, dtype)
+    timestep = torch.tensor([schedule.highest.timestep, 0.5], device=device)
+    given = f"x_t {tuple(x_t.shape)} and timestep (2,) float32"
+    try:
+        answer = _answer(fn, x_t, timestep)
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if _takes_whole_timesteps(fn, x_t, timestep):
+            raise ArgumentError(
+                f"fn takes whole timesteps only ({what}), and grids have fractions; give it "
+                "lambda x, t: fn(x, t.round().long()), and walk with spacing='trailing'."
+            ) from error
+        raise ArgumentError(
+            f"fn, called with {given}, ended in {what}; wrap it so that it takes these."
+        ) from error
+    if not isinstance(answer, Tensor):
+        raise ArgumentError(
+            f"fn returned a {type(answer).__name__}; it must return a tensor, or an object with a "
+            "tensor as its sample."
+        )
+    channels, height, width = shape
+    fitting = [(2, channels, height, width), (2, 2 * channels, height, width)]
+    if tuple(answer.shape) not in fitting:
+        raise ArgumentError(
+            f"fn returned {tuple(answer.shape)} for {given}; it must return {fitting[0]}, or "
+            f"{fitting[1]} with a learned variance."
+        )
+    if not answer.is_floating_point() or answer.device.type != device.type:
+        raise ArgumentError(
+            f"fn returned {answer.dtype} on {answer.device} for {given} on {device}; it must "
+            "return floating point numbers on the same device."
+        )
+    if not answer.isfinite().all():
+        raise ArgumentError(
+            f"fn returned NaN or infinity for noise at timesteps {timestep.tolist()}; it must take "
+            f"timesteps from 0 to {schedule.num_train_timesteps - 1} and pixels in [−1, 1]."
+        )
+    again = torch.cat([_answer(fn, x_t[i : i + 1], timestep[i : i + 1]) for i in (0, 1)])
+    scale = float(answer.abs().mean()) + 1e-6
+    if float((answer - again).abs().mean()) > 0.02 * scale:
+        raise ArgumentError(
+            "fn answered differently when the same two pictures came one by one; put the network "
+            "in evaluation mode (.eval()), without dropout or batch statistics."
+        )
+
+
+def _answer(fn: Callable[[Tensor, Tensor], Any], x_t: Tensor, timestep: Tensor) -> Any:
+    output = fn(x_t, timestep)
+    return getattr(output, "sample", output)
+
+
+def _takes_whole_timesteps(
+    fn: Callable[[Tensor, Tensor], Any], x_t: Tensor, timestep: Tensor
+) -> bool:
+    try:
+        _answer(fn, x_t, timestep.long())
+    except Exception:  # whatever it is, it is not the fractions
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""What can be done with any model: `sample`, `invert`, `morph`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
+
+from ddim_interp.errors import ArgumentError
+from ddim_interp.images import Picture, open_image, to_frames, to_pil
+from ddim_interp.inversion import Inversion, invert_images, sample_latents
+from ddim_interp.keep import Keep, forget
+from ddim_interp.keyframes import Source, find_keyframes
+from ddim_interp.latents import draw
+from ddim_interp.model import Model, Plan
+from ddim_interp.morph import Morph, Style, default_batch_size
+from ddim_interp.progress import bar
+from ddim_interp.shapes import Frame
+from ddim_interp.solver import State
+
+__all__ = ["ImagePipelineOutput", "Pipeline", "as_output", "check_output_type"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImagePipelineOutput:
+    """Pictures: a list of PIL images, or an array (N, H, W, C) in [0, 1], or such a tensor (N, C,
+    H, W), as was asked for."""
+
+    images: list[Image] | NDArray[np.float32] | Tensor
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The pictures as frames, (H, W, 3), uint8: what sinks, `Plate` and `Reel` take."""
+        if isinstance(self.images, Tensor):
+            return list(to_frames(2 * self.images - 1))
+        if isinstance(self.images, np.ndarray):
+            return list((255 * self.images).round().astype(np.uint8))
+        return [np.asarray(image) for image in self.images]
+
+    def _repr_jpeg_(self) -> bytes:
+        """The pictures in rows of eight."""
+        from ddim_interp.display import Plate
+
+        frames = self.frames
+        rows = [frames[start : start + 8] for start in range(0, len(frames), 8)]
+        return Plate(rows)._repr_jpeg_()
+
+
+class Pipeline:
+    """The toolkit's verbs on one model, whatever its network is.
+
+    Args:
+        model: The model; `as_denoiser` makes one of any function.
+
+    Example:
+        >>> from ddim_interp import GaussianDenoiser, NoiseSchedule
+        >>> grey = Model(GaussianDenoiser(variance=0.25), NoiseSchedule.from_config({}), (1, 8, 8))
+        >>> film = Pipeline(grey).morph(["seed:1", "seed:2"], frames=3)
+        >>> [frame.shape for frame in film.draw()]
+        [(8, 8, 3), (8, 8, 3), (8, 8, 3)]
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._bar: dict[str, Any] = {"disable": None}  # no bar where nobody watches
+
+    @property
+    def model(self) -> Model:
+        """The network as the verbs see it."""
+        return self._model
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Options for the progress bar, tqdm's own; `disable=True` switches it off."""
+        self._bar = options
+
+    def progress_bar(self, items: Iterable[T], total: int, doing: str = "sampling") -> Iterable[T]:
+        """Watch a loop."""
+        return bar(items, total, doing, **self._bar)
+
+    def sample(
+        self,
+        latents: State | Tensor | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        plan: Plan | None = None,
+        output_type: str = "pil",
+    ) -> ImagePipelineOutput:
+        """Decode latents, or the latents of some seeds, to pictures.
+
+        Args:
+            latents: x_T, (N, C, H, W), or the state of an inversion.
+            seeds: Instead of latents: one picture for each.
+            plan: How to walk; `Plan()` when not given.
+            output_type: "pil", "np" or "pt".
+
+        Raises:
+            ArgumentError: Neither latents nor seeds were given, or both.
+        """
+        check_output_type(output_type)
+        if (latents is None) == (seeds is None):
+            raise ArgumentError("sample needs latents or seeds, and not both; give one of them.")
+        start = draw(seeds, self.model.shape) if seeds is not None else latents
+        assert start is not None
+        images = sample_latents(self.model, start, plan or Plan(), self.progress_bar)
+        return ImagePipelineOutput(as_output(images, output_type))
+
+    def invert(
+        self,
+        images: Source | Picture | Tensor | Sequence[Source | Picture],
+        *,
+        plan: Plan | None = None,
+    ) -> Inversion:
+        """Find the latents of pictures, with a certificate for each.
+
+        Args:
+            images: Files, PIL images or opened pictures, one or several; or a tensor (N, C, H, W)
+                in [−1, 1].
+            plan: How to walk; `Plan()` when not given.
+
+        Raises:
+            ImageError: A file is no picture.
+            ArgumentError: A tensor has the wrong shape.
+        """
+        if not isinstance(images, Tensor):
+            if isinstance(images, (str, Image, Picture)) or not isinstance(images, Sequence):
+                images = [images]
+            images = torch.stack([self._open(image).pixels for image in images])
+        return invert_images(self.model, images, plan or Plan(), self.progress_bar)
+
+    def morph(
+        self,
+        keyframes: Sequence[Source],
+        *,
+        plan: Plan | None = None,
+        batch_size: int | None = None,
+        style: Style | None = None,
+        keep: Keep = forget,
+        **options: Any,
+    ) -> Morph:
+        """Prepare a film through keyframes; `Morph.draw` draws it.
+
+        Args:
+            keyframes: Pictures, latent files or `seed:N`, two or more.
+            plan: How to walk; `Plan()` when not given.
+            batch_size: Pictures in the network at once; by their size when not given.
+            style: How the film moves.
+            keep: Remembers the batches of work done, or does not.
+            **options: Instead of `style`, its fields: frames, blend, ease, loop, boomerang, raw.
+
+        Raises:
+            PathError: There are fewer than two keyframes.
+            ArgumentError: The style cannot be meant.
+        """
+        chosen = style or Style(**options)
+        chosen.check()
+        model, plan = self.model, plan or Plan()
+        size = batch_size or default_batch_size(model.shape)
+        found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar, keep)
+        return Morph(model, found, plan, chosen, size, nfe, keep)
+
+    def _open(self, image: Source | Picture) -> Picture:
+        channels, height, width = self.model.shape
+        if isinstance(image, Picture):
+            return image
+        return open_image(image, (height, width), channels=channels)
+
+
+def check_output_type(output_type: str) -> None:
+    """Refuse a form of output that there is not.
+
+    Raises:
+        ArgumentError: It is not pil, np or pt.
+    """
+    if output_type not in ("pil", "np", "pt"):
+        raise ArgumentError(f"output_type={output_type!r} is unknown; choose pil, np or pt.")
+
+
+def as_output(images: Tensor, output_type: str) -> list[Image] | NDArray[np.float32] | Tensor:
+    """Pictures, (N, C, H, W) in [−1, 1], in the form that was asked for."""
+    if output_type == "pil":
+        return to_pil(to_frames(images))
+    unit = (images / 2 + 0.5).clamp(0, 1)
+    if output_type == "pt":
+        return unit
+    array: NDArray[np.float32] = unit.cpu().permute(0, 2, 3, 1).numpy()
+    return array
