@@ -131,6 +131,12 @@ def test_nothing_gets_worse_than_the_start(
     assert solution.y.isfinite().all()
 
 
+def test_an_iteration_that_runs_away_is_damped_until_it_comes_closer() -> None:
+    f, _ = linear(spread(-6, -5))
+    solution = ImplicitEquation(passes=30, tolerance=0, window=1).solve(f, START)
+    assert (solution.residual < 0.2 * rms(f(START, EVERYONE) - START)).all()
+
+
 # NaN
 
 
