@@ -41,7 +41,7 @@ class State:
             other member of a pair, which may not (`PairSolver`).
         residual: How far the last step missed the equation it solved, per picture, (N,): root mean
             square, in the units of x at the cleaner end of the step, so that 2/255 is one 8-bit
-            level there. None where nothing had to be solved.
+            level there. None where nothing had to be solved, or nothing was measured.
     """
 
     x: Latents
