@@ -55,6 +55,7 @@ class Certificate:
         white_patch_correlation: What white noise of this size has there.
         spectrum: Power of z by spatial frequency, coarse to fine; 1 for typical noise.
         alpha_bar: ᾱ of the level that z lives at: how much picture is left in it.
+        repair_cost: What a repair of the latent added to `roundtrip_mse`; 0 without one.
     """
 
     roundtrip_mse: float
@@ -69,6 +70,7 @@ class Certificate:
     white_patch_correlation: float = 0.0
     spectrum: tuple[float, ...] = ()
     alpha_bar: float = 0.0
+    repair_cost: float = 0.0
 
     @property
     def fidelity(self) -> "Fidelity":
@@ -120,7 +122,7 @@ class Certificate:
         else:
             there = (
                 f"does not come back ({self.psnr:.1f} dB, {self.roundtrip_max_level} of 255 levels "
-                "at worst; try more steps)"
+                f"at worst{'' if self.repair_cost else '; try more steps'})"
             )
         where = {
             "typical": "its latent is typical noise",
@@ -128,6 +130,8 @@ class Certificate:
             "far": f"it is far from what the model knows: its latent is {self._oddities}",
             "partial": f"its latent still holds {self.alpha_bar:.0%} picture, by variance",
         }[self.grade]
+        if self.repair_cost:
+            where += f"; its repair added {self.repair_cost:.1e} to the error"
         return f"the picture {there}; {where}"
 
     @property

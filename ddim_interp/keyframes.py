@@ -23,6 +23,7 @@ from ddim_interp.keep import Keep, Kept, forget
 from ddim_interp.latent_file import parse_certificate, read_latents
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.model import Model, Plan
+from ddim_interp.repair import repair_inversion
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Frame
 from ddim_interp.solver import State
@@ -62,6 +63,11 @@ class Keyframe:
     residual: Tensor | None = None
     certificate: Certificate | None = None
 
+    @property
+    def good(self) -> bool:
+        """Whether its certificate is; what was never inverted needs none."""
+        return self.certificate is None or self.certificate.good
+
     def report(self) -> dict[str, Any]:
         """What it is and how well it was inverted, as JSON and recipes say it."""
         picture, certificate = self.picture, self.certificate
@@ -72,6 +78,7 @@ class Keyframe:
             "roundtrip_mse": certificate.roundtrip_mse if certificate else None,
             "roundtrip_max_level": certificate.roundtrip_max_level if certificate else None,
             "latent_power": float(latent_power(self.state.x)),
+            "verdict": certificate.verdict if certificate else None,
         }
 
 
@@ -82,6 +89,7 @@ def find_keyframes(
     batch_size: int,
     watch: Watch = unwatched,
     keep: Keep = forget,
+    repair: str | None = None,
 ) -> tuple[tuple[Keyframe, ...], int]:
     """Bring every source into noise space; pictures are inverted together, in batches.
 
@@ -92,6 +100,7 @@ def find_keyframes(
         batch_size: Pictures inverted at once.
         watch: Sees the walks.
         keep: Remembers the batches inverted, or does not.
+        repair: What is done to the latents of pictures; see `repair`.
 
     Returns: The keyframes, in order, and the network evaluations spent on them, when that was.
 
@@ -109,8 +118,8 @@ def find_keyframes(
     nfe = 0
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
-        name = f"inversion-{batch_size}-{_identity(batch)}"
-        kept = keep(name, partial(_invert, model, batch, plan, watch))
+        name = f"inversion-{batch_size}-{_identity(batch)}-{repair}"
+        kept = keep(name, partial(_invert, model, batch, plan, watch, repair))
         spent, restored = _restore(model, batch, kept)
         inverted += restored
         nfe += spent
@@ -215,10 +224,14 @@ def _identity(batch: Sequence[Picture]) -> str:
     return sha256_bytes(repr([(picture.sha256, picture.box) for picture in batch]).encode())[:32]
 
 
-def _invert(model: Model, batch: Sequence[Picture], plan: Plan, watch: Watch) -> Kept:
+def _invert(
+    model: Model, batch: Sequence[Picture], plan: Plan, watch: Watch, repair: str | None
+) -> Kept:
     """All that an inversion found, in a form that can be kept."""
     images = torch.stack([picture.pixels for picture in batch])
     inversion = invert_images(model, images, plan, watch)
+    if repair is not None:
+        inversion = repair_inversion(model, inversion, plan, repair, watch)
     state = inversion.state
     tensors = {"latents": state.x, "residuals": model.place(images) - inversion.decoded}
     tensors |= {f"memory.{i}": tensor for i, (_, tensor) in enumerate(state.memory)}

@@ -13,6 +13,12 @@ __all__ = ["invert"]
 @click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
 @options.plan_options
+@click.option(
+    "--repair",
+    metavar="NAME",
+    help="Make latents more like noise: renormalise, channels, or forward-2 to draw two steps.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 if a verdict is bad.")
 @options.batch_size_option
 @options.model_options
 @options.overwrite_option
@@ -24,6 +30,8 @@ def invert(
     spacing: str,
     solver: str,
     depth: float,
+    repair: str | None,
+    strict: bool,
     batch_size: int | None,
     model: str | None,
     device: str,
@@ -32,7 +40,7 @@ def invert(
     overwrite: bool,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Find the latents of pictures, decode them again, and say how well that went.
 
     The latent file holds one latent for each picture, in order, with its certificate; morph and
@@ -46,16 +54,21 @@ def invert(
     from ddim_interp.memory import halve_until_it_fits
     from ddim_interp.model import Plan
     from ddim_interp.morph import default_batch_size
+    from ddim_interp.repair import check_repair
 
     check_latents_name(out)
     check_sources(images)
+    if repair is not None:
+        check_repair(repair)
     check_output(out, overwrite=overwrite)
     plan = Plan(steps, spacing, solver, depth)
     with claim(out):
         pipe = options.load_pipeline(model, device, dtype, offline, quiet)
 
         def find(size: int) -> tuple[tuple[Keyframe, ...], int, int]:
-            return *find_keyframes(pipe.model, images, plan, size, pipe.progress_bar), size
+            return *find_keyframes(
+                pipe.model, images, plan, size, pipe.progress_bar, repair=repair
+            ), size
 
         first = batch_size or default_batch_size(pipe.model.shape)
         keyframes, nfe, size = halve_until_it_fits(find, first)
@@ -78,8 +91,9 @@ def invert(
                 "images": [keyframe.report() for keyframe in keyframes],
             }
         )
-        return
-    for keyframe in keyframes:
-        if keyframe.certificate:
-            click.echo(f"{keyframe.source}: {keyframe.certificate.verdict}")
-    options.say(out, quiet)
+    else:
+        for keyframe in keyframes:
+            if keyframe.certificate:
+                click.echo(f"{keyframe.source}: {keyframe.certificate.verdict}")
+        options.say(out, quiet)
+    return 1 if strict and not all(keyframe.good for keyframe in keyframes) else 0

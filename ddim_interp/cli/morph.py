@@ -46,6 +46,7 @@ __all__ = ["morph"]
     default=0,
     help="Enlarge frames by a whole factor; 0 chooses one that is pleasant to watch.",
 )
+@click.option("--strict", is_flag=True, help="Exit with 1 if an inversion's verdict is bad.")
 @options.plan_options
 @options.batch_size_option
 @options.model_options
@@ -66,6 +67,7 @@ def morph(
     boomerang: bool,
     raw: bool,
     upscale: int,
+    strict: bool,
     steps: int,
     spacing: str,
     solver: str,
@@ -80,7 +82,7 @@ def morph(
     allow_drift: bool,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Glide from keyframe to keyframe through the model's noise space.
 
     A KEYFRAME is a picture, a latent file (z.safetensors, or z.safetensors#2 for one of its
@@ -171,3 +173,4 @@ def morph(
         options.print_json(report)
     else:
         click.echo(out)
+    return 1 if strict and not all(keyframe.good for keyframe in film.keyframes) else 0

@@ -1,0 +1,142 @@
+"""Make an unusual latent typical, and say what that costs.
+
+    renormalise    z / |z| · √d: the length of noise
+    channels       (z_c − mean) / deviation: mean 0 and variance 1 in every channel
+    forward-K      the first K steps of the inversion are not walked but noised
+
+A repaired latent blends as noise does, and decodes to another picture than the one it came from. A
+certificate says how different: `repair_cost`. A film still begins and ends on the user's own
+pictures; what a repair cost is what it fades in there.
+
+`forward-K` gets at the cause. Plain areas of a picture come out of the first steps of an inversion
+as areas of plain noise; drawn noise knows nothing of them (Staniszewski et al. 2024, There and back
+again, arXiv:2410.23530). The noise of a picture is always the same.
+"""
+
+import re
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ddim_interp.checks import certify
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.errors import ArgumentError
+from ddim_interp.files import sha256_bytes
+from ddim_interp.grid import Grid
+from ddim_interp.inversion import Inversion, sample_latents
+from ddim_interp.latents import draw
+from ddim_interp.model import Model, Plan
+from ddim_interp.schedule import Level
+from ddim_interp.shapes import Images, Latents
+from ddim_interp.solver import State, settle
+from ddim_interp.trajectory import invert
+from ddim_interp.watch import Watch, unwatched
+
+__all__ = ["REPAIRS", "check_repair", "diffuse", "repair_inversion"]
+
+REPAIRS = ("renormalise", "channels", "forward-K")
+"""Repairs by name; K is a number of steps."""
+
+_FORWARD = re.compile(r"forward-([1-9]\d{0,3})", re.ASCII)
+
+
+def check_repair(name: str) -> None:
+    """Refuse what is no repair, before a model is loaded.
+
+    Raises:
+        ArgumentError: No repair has that name.
+    """
+    if name not in REPAIRS[:2] and not _FORWARD.fullmatch(name):
+        raise ArgumentError(
+            f"No repair is called {name!r}; choose renormalise, channels, or forward-2 with the "
+            "number of steps to skip."
+        )
+
+
+@torch.inference_mode()
+def repair_inversion(
+    model: Model, inversion: Inversion, plan: Plan, name: str, watch: Watch = unwatched
+) -> Inversion:
+    """The same pictures with repaired latents, what those decode to, and new certificates.
+
+    Args:
+        model: The model.
+        inversion: What to repair.
+        plan: How the pictures were inverted.
+        name: One of `REPAIRS`.
+        watch: Sees the walks.
+
+    Raises:
+        ArgumentError: No repair has that name, or it would skip the whole walk.
+    """
+    check_repair(name)
+    counted = CountCalls(model.denoiser)
+    residuals: list[Tensor] = []
+    forward = _FORWARD.fullmatch(name)
+    if forward:
+        grid, solver = plan.walk(model.schedule)
+        skipped = int(forward[1])
+        if skipped >= len(grid) - 1:
+            raise ArgumentError(
+                f"{name} would skip all {len(grid) - 1} steps, and leave nothing of the picture; "
+                "skip fewer."
+            )
+        noised = State(_noised(inversion.images, grid, skipped), grid[-1 - skipped])
+        walk = invert(counted, noised, grid[:-skipped], solver)
+        for state in watch(walk, len(grid) - 1 - skipped, "repairing"):
+            if state.residual is not None:
+                residuals.append(state.residual)
+        state = settle(solver, state)
+    else:
+        state = _normalised(inversion.state, (2, 3) if name == "channels" else (1, 2, 3))
+    decoded = sample_latents(model, state, plan, watch, counted)
+    nfe = torch.tensor([each.nfe for each in inversion.certificates])
+    nfe = nfe + counted.nfe / len(decoded)
+    certificates = certify(inversion.images, decoded, state.x, residuals, nfe, state.level)
+    return Inversion(
+        state,
+        decoded,
+        tuple(
+            replace(after, repair_cost=after.roundtrip_mse - before.roundtrip_mse)
+            for after, before in zip(certificates, inversion.certificates, strict=True)
+        ),
+        inversion.nfe + counted.nfe,
+        inversion.images,
+    )
+
+
+def diffuse(x_s: Latents, noise: Latents, s: Level, t: Level) -> Latents:
+    """Carry x from level s to a noisier level t by adding noise alone: the forward process.
+
+        x_t = √(ᾱ_t/ᾱ_s) x_s + √(1 − ᾱ_t/ᾱ_s) ε,    ε ~ N(0, I)
+
+    Ho et al. (2020), Denoising diffusion probabilistic models, arXiv:2006.11239, eq. 4.
+    """
+    kept = t.alpha_bar / s.alpha_bar
+    x_t: Latents = kept**0.5 * x_s + (1 - kept) ** 0.5 * noise
+    return x_t
+
+
+def _noised(images: Images, grid: Grid, skipped: int) -> Latents:
+    """The pictures after the first steps; each picture is its own seed, in whatever batch."""
+    _, channels, height, width = images.shape
+    seeds = [int(sha256_bytes(image.cpu().numpy().tobytes())[:15], 16) for image in images]
+    noise = draw(seeds, (channels, height, width))
+    return diffuse(images, noise.to(images), grid[-1], grid[-1 - skipped])
+
+
+def _normalised(state: State, over: tuple[int, ...]) -> State:
+    """Latents of power 1; of mean 0 too, where each channel is brought to it by itself.
+
+    A pair's other member is moved alike.
+    """
+    z = state.x.double()
+    mean = z.mean(over, keepdim=True) if over == (2, 3) else torch.zeros_like(z[:, :1, :1, :1])
+    gain = 1 / (z - mean).square().mean(over, keepdim=True).clamp(min=1e-12).sqrt()
+
+    def move(x: Latents) -> Latents:
+        moved: Latents = (gain * (x.double() - mean)).to(x.dtype)
+        return moved
+
+    return State(move(state.x), state.level, tuple((lv, move(x)) for lv, x in state.memory))
