@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ddim_interp.images import from_frames
 from ddim_interp.inversion import Inversion
-from ddim_interp.latents import latent_power
+from ddim_interp.latents import latent_power, radial_spectrum
 from ddim_interp.pace import distances, unevenness
 from ddim_interp.perceptual import perceive
 from ddim_interp.shapes import Frame, Latents
@@ -116,24 +115,14 @@ def spectrum(latents: Mapping[str, Latents]) -> Plot:
     Args:
         latents: For each line its name and its latents, (N, C, H, W).
     """
-    plot = Plot("cycles per picture", "power")
+    plot = Plot("cycles per pixel", "power")
     for name, batch in latents.items():
-        plot.axes.plot(*_radial_power(batch), ".-", lw=1, label=name)
+        power = radial_spectrum(batch, bands=16).mean(0)
+        middles = (torch.arange(len(power)) + 0.5) / (2 * len(power))
+        plot.axes.plot(middles, power.cpu(), ".-", lw=1, label=name)
     plot.axes.axhline(1, color="0.7", lw=0.8)
     plot.axes.set_ylim(bottom=0)
     return plot
-
-
-def _radial_power(latents: Latents) -> tuple[Tensor, Tensor]:
-    """Rings of width 1 in the plane of frequencies, and the mean power on each."""
-    height, width = latents.shape[-2:]
-    power = torch.fft.fft2(latents.double().cpu(), norm="ortho").abs().square().mean((0, 1))
-    down, across = (torch.fft.fftfreq(n, 1 / n) for n in (height, width))
-    ring = torch.hypot(down[:, None], across[None, :]).round().long().flatten()
-    rings = min(height, width) // 2 + 1
-    inside = ring < rings
-    total = torch.bincount(ring[inside], power.flatten()[inside], rings)
-    return torch.arange(rings), total / torch.bincount(ring[inside], minlength=rings)
 
 
 def norms(latents: Mapping[str, Latents]) -> Plot:

@@ -1,16 +1,14 @@
 """Morph with a denoiser of your own: here the exact one for Gaussian data, fitted to six pictures.
 
-Anything that splits x_t into picture and noise will do; a network is wrapped in `NetworkDenoiser`.
+Anything that splits x_t into picture and noise will do; `as_denoiser` takes a network.
 """
 
 from pathlib import Path
 
 import torch
 
-from ddim_interp import Model, NoiseSchedule, Plan, Prediction, Style, open_image
+from ddim_interp import Model, NoiseSchedule, Pipeline, Prediction, open_image
 from ddim_interp.denoiser import predict_eps
-from ddim_interp.keyframes import find_keyframes
-from ddim_interp.morph import Morph
 
 PICTURES = sorted((Path(__file__).parent / "images").glob("*.png"))
 FRAMES = 30
@@ -31,6 +29,4 @@ def denoiser(x_t, t):
 
 
 model = Model(denoiser, NoiseSchedule.from_config({}), (3, 64, 64), name="gaussian")
-plan = Plan()
-keyframes, _ = find_keyframes(model, PICTURES[:2], plan, batch_size=2)
-Morph(model, keyframes, plan, Style(frames=FRAMES)).film().save(FILM, overwrite=True)
+Pipeline(model).morph(PICTURES[:2], frames=FRAMES).film().save(FILM, overwrite=True)
