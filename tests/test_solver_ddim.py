@@ -160,7 +160,7 @@ def neighbours(steps: int, spacing: str, where: float) -> tuple[Level, Level]:
 
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @every_spacing
-@settings(max_examples=150)
+@settings(max_examples=80)
 @cases
 def test_a_step_undoes_its_inverse_with_fixed_noise(
     spacing: str, dtype: torch.dtype, gap: float, steps: int, where: float, seed: int
@@ -172,7 +172,7 @@ def test_a_step_undoes_its_inverse_with_fixed_noise(
 
 @pytest.mark.parametrize("denoiser", [GAUSSIAN, TwoHills()], ids=["gaussian", "two hills"])
 @every_spacing
-@settings(max_examples=25)
+@settings(max_examples=20)
 @cases
 def test_a_step_undoes_its_inverse_to_the_tolerance(
     spacing: str, denoiser: Denoiser, steps: int, where: float, seed: int
