@@ -14,7 +14,8 @@ again, arXiv:2410.23530). The noise of a picture is always the same.
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from ddim_interp.solver import State, settle
 from ddim_interp.trajectory import invert
 from ddim_interp.watch import Watch, unwatched
 
-__all__ = ["REPAIRS", "check_repair", "diffuse", "repair_inversion"]
+__all__ = ["REPAIRS", "Price", "check_repair", "diffuse", "price_repairs", "repair_inversion"]
 
 REPAIRS = ("renormalise", "channels", "forward-K")
 """Repairs by name; K is a number of steps."""
@@ -103,6 +104,58 @@ def repair_inversion(
         ),
         inversion.nfe + counted.nfe,
         inversion.images,
+    )
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a repair makes of some latents, and of their pictures; means over them.
+
+    Args:
+        name: The repair; `none` for the latents as they were found.
+        mse: Between the pictures and what their latents decode to, pixels in [0, 1].
+        latent_power: |z|² / d.
+        whiteness: Patch correlation, in units of white noise's own.
+    """
+
+    name: str
+    mse: float
+    latent_power: float
+    whiteness: float
+
+
+def price_repairs(
+    model: Model,
+    inversion: Inversion,
+    plan: Plan,
+    names: Sequence[str] = ("renormalise", "channels", "forward-1", "forward-2", "forward-4"),
+    watch: Watch = unwatched,
+) -> tuple[Price, ...]:
+    """What each repair would do, no repair first: typical latents on one side, lost on the other.
+
+    A repair that would skip the whole walk is left out.
+    """
+    steps = len(plan.walk(model.schedule)[0]) - 1
+    possible = [
+        name
+        for name in names
+        if not ((forward := _FORWARD.fullmatch(name)) and int(forward[1]) >= steps)
+    ]
+    found = {"none": inversion} | {
+        name: repair_inversion(model, inversion, plan, name, watch) for name in possible
+    }
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    return tuple(
+        Price(
+            name,
+            mean([each.roundtrip_mse for each in after.certificates]),
+            mean([each.latent_power for each in after.certificates]),
+            mean([each.whiteness for each in after.certificates]),
+        )
+        for name, after in found.items()
     )
 
 

@@ -101,12 +101,14 @@ def _prices(axes: "Axes", found: Consistency) -> None:
         axes.plot([trip.nfe for trip in trips], psnr, "o-", markersize=4, label=method)
     axes.axhline(FAITHFUL_PSNR, color="0.7", linewidth=1, linestyle=":")
     axes.set(xlabel="evaluations a picture", ylabel="PSNR, dB", xscale="log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
 
 
 def _doubling(axes: "Axes", found: Consistency) -> None:
     steps = [each.steps for each in found.doublings]
     axes.plot(steps, [min(each.fidelity.psnr, _EXACT) for each in found.doublings], "o-")
-    axes.set(xlabel="S", ylabel="PSNR, dB")
+    axes.set(xlabel="S", ylabel="PSNR, dB", xticks=steps)
 
 
 def _spectra(axes: "Axes", found: Consistency) -> None:

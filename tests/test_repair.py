@@ -11,7 +11,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.latents import draw, measure_latents
 from ddim_interp.model import Model, Plan
-from ddim_interp.repair import REPAIRS, check_repair, diffuse, repair_inversion
+from ddim_interp.repair import REPAIRS, check_repair, diffuse, price_repairs, repair_inversion
 from ddim_interp.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -103,6 +103,13 @@ def test_every_repair_has_a_name_that_is_understood():
 def test_a_walk_cannot_be_skipped_whole(before):
     with pytest.raises(ArgumentError, match="skip fewer"):
         repair_inversion(MODEL, before, PLAN, "forward-20")
+
+
+def test_prices_are_listed_with_no_repair_first(before):
+    prices = price_repairs(MODEL, before, PLAN, ("renormalise", "forward-2", "forward-20"))
+    assert [price.name for price in prices] == ["none", "renormalise", "forward-2"]
+    assert prices[0].mse < min(price.mse for price in prices[1:])
+    assert prices[1].latent_power == pytest.approx(1)
 
 
 # ---- on the command line ----

@@ -16,6 +16,8 @@ from ddim_interp.schedule import NoiseSchedule
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>.png"
 
+FACTS = {"model": "<b>gauss</b>", "spacing": "log-snr", "repairs": []}
+
 
 @pytest.fixture(scope="module")
 def found():
@@ -28,7 +30,7 @@ def found():
 
 @pytest.fixture(scope="module")
 def page(found):
-    document = describe(found, [EVIL, "b.png"]) | {"model": "<b>gauss</b>", "spacing": "log-snr"}
+    document = describe(found, [EVIL, "b.png"]) | FACTS
     return render_report(document, found)
 
 
@@ -86,7 +88,7 @@ def test_the_page_says_the_verdict_and_every_row(page, found):
 
 
 def test_the_same_figures_give_the_same_page(page, found):
-    document = describe(found, [EVIL, "b.png"]) | {"model": "<b>gauss</b>", "spacing": "log-snr"}
+    document = describe(found, [EVIL, "b.png"]) | FACTS
     assert render_report(document, found) == page
 
 
@@ -95,7 +97,7 @@ def test_a_method_that_fails_is_shown_as_failing(found):
 
     row = replace(found.table[0], trouble="Step 3 turned picture 0 into NaN.")
     broken = replace(found, table=(row, *found.table[1:]))
-    document = describe(broken, ["a", "b"]) | {"model": "gauss", "spacing": "log-snr"}
+    document = describe(broken, ["a", "b"]) | FACTS
     assert "Step 3 turned picture 0 into NaN." in render_report(document, broken)
 
 
@@ -114,10 +116,21 @@ def test_the_report_is_written_whole_and_never_over_another(tiny_folder, tmp_pat
     from ddim_interp.cli import _run
 
     page = tmp_path / "report.html"
-    arguments = ["check", "--model", str(tiny_folder), "--steps", "3", "-q", "--report", str(page)]
+    arguments = [
+        "check",
+        "--model",
+        str(tiny_folder),
+        "--steps",
+        "3",
+        "-q",
+        "--repairs",
+        "--report",
+        str(page),
+    ]
     monkeypatch.setattr(sys, "argv", ["ddim-interp", *arguments])
     assert _run() == 0
     text = page.read_text()
     assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
     assert str(tmp_path) not in text
+    assert [name for name in ("channels", "forward-2") if f"<td>{name}</td>" not in text] == []
     assert _run() == 73 and page.read_text() == text

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,6 +56,7 @@ class _Steps(click.ParamType[tuple[int, ...]]):
     metavar="FILE",
     help="Also write it all to an HTML file.",
 )
+@click.option("--repairs", is_flag=True, help="Also show what repairs of the latents would cost.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if the verdict is bad.")
 @options.batch_size_option
 @options.model_options
@@ -67,6 +69,7 @@ def check(
     spacing: str,
     seeds: list[int],
     report_file: str | None,
+    repairs: bool,
     strict: bool,
     batch_size: int | None,
     model: str | None,
@@ -92,6 +95,7 @@ def check(
     from ddim_interp.latents import draw
     from ddim_interp.model import Plan
     from ddim_interp.morph import default_batch_size
+    from ddim_interp.repair import price_repairs
     from ddim_interp.solver import SOLVERS
 
     check_sources(images)
@@ -129,7 +133,11 @@ def check(
         watch=pipe.progress_bar,
     )
     document = describe(found, names)
-    document |= {"model": pipe.name, "spacing": spacing}
+    document |= {"model": pipe.name, "spacing": spacing, "repairs": []}
+    if repairs:
+        final = Plan(steps[-1], spacing, found.method)
+        prices = price_repairs(pipe.model, found.inversion, final, watch=pipe.progress_bar)
+        document["repairs"] = [asdict(price) for price in prices]
     document["seconds"] = round(time.monotonic() - started, 3)
     if report_file is not None:
         from ddim_interp.report import render_report
@@ -141,6 +149,11 @@ def check(
     else:
         for line in _table(document["table"]):
             click.echo(line)
+        for price in document["repairs"]:
+            click.echo(
+                f"repair {price['name']}: error {price['mse']:.1e}, |z|²/d "
+                f"{price['latent_power']:.3f}, patch correlation {price['whiteness']:.1f} × noise"
+            )
         for entry in document["pictures"]:
             click.echo(f"{entry['source']}: {entry['verdict']}")
         click.echo(document["verdict"])
