@@ -136,6 +136,7 @@ def test_repaired_latents_are_filed_with_their_price(call, tiny_folder, pictures
     assert code == 0 and out.count("its repair added") == 2
     code, out, _ = call("info", z, "--json")
     for source in json.loads(out)["sources"]:
+        assert source["repair"] == "renormalise"
         assert source["certificate"]["repair_cost"] != 0
         assert source["certificate"]["latent_power"] == pytest.approx(1)
     assert call("morph", z, "-o", tmp_path / "film.png", "--frames", "3", *common)[0] == 0

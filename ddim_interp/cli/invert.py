@@ -74,6 +74,7 @@ def invert(
         keyframes, nfe, size = halve_until_it_fits(find, first)
         notes = [
             source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
+            | {"repair": repair}
             if (picture := keyframe.picture)
             else source_note(keyframe.source, "", (), keyframe.certificate)
             for keyframe in keyframes
