@@ -68,6 +68,7 @@ def test_morph_writes_a_film_and_one_json_document(call, tiny_folder, pictures, 
     report = json.loads(out)
     assert report["outputs"] == [str(film)] and report["frames"] == 4
     assert report["nfe"] > 0 and report["seconds"] > 0 and report["model"] == "tiny"
+    assert report["retries"] == 0, "float32 needs no second try"
     for keyframe in report["keyframes"]:
         assert {"source", "roundtrip_mse", "roundtrip_max_level", "latent_power"} <= keyframe.keys()
     assert leftovers(tmp_path) == ["film.gif"]
