@@ -5,7 +5,7 @@ of them, so that a file name that looks like markup stays a name, whoever wrote 
 """
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def render_report(document: Mapping[str, Any], found: Consistency) -> str:
         to_frames(inversion.images),
         to_frames(inversion.decoded),
         to_frames(16 * (inversion.decoded - inversion.images)),
-        to_frames(_as_pictures(found)),
+        to_frames(inversion.state.x / 3),
         strict=True,
     )
     pictures = [
@@ -69,17 +69,11 @@ def render_report(document: Mapping[str, Any], found: Consistency) -> str:
     )
 
 
-def _as_pictures(found: Consistency) -> Any:
-    """Latents as pictures, −3 black and 3 white; what no picture can have is left out."""
-    z = found.inversion.state.x / 3
-    return z if z.shape[1] in (1, 3) else z[:, :1]
-
-
 def _embedded(frame: Frame) -> str:
     return "data:image/png;base64," + b64encode(encode_png(frame)).decode()
 
 
-def _draw(plot: Any, found: Consistency) -> str:
+def _draw(plot: Callable[["Axes", Consistency], None], found: Consistency) -> str:
     """A plot as inline SVG: the same bytes for the same figures, and text as text."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ddim_interp"}):
         figure = Figure(figsize=(5, 3.2), layout="constrained")
