@@ -26,7 +26,9 @@ def make_grid(
     """Lay `steps` steps along the noise axis.
 
     leading, linspace, trailing: diffusers' spacings, even in t; `leading` begins T // S short of T.
-    quad: t ∝ i², from 0.8 T (Song et al. 2021, DDIM, §D.2, for CIFAR-10).
+    uniform, quad: the original DDIM code's (Song et al. 2021, §D.2). `uniform` is every (T // S)-th
+        timestep from 0, which is more than S of them unless S divides T: 31 for S = 30, 334 for
+        300, 1000 for 600. `quad` is t ∝ i², from 0.8 T.
     log-snr: even in log σ̄ between the noisiest and the cleanest level; timesteps are fractional.
     karras: even in σ̄^(1/7) (Karras et al. 2022, arXiv:2206.00364, eq. 5).
 
@@ -40,13 +42,15 @@ def make_grid(
         spacing: A name from `SPACINGS`.
         end: Where sampling ends; `schedule.lowest` (t = 0) when not given. Inversion should start
             there; pass `schedule.clean` to reproduce samplers that step off the table. A spacing
-            whose own last level is `end` already (leading, linspace, quad) is one step shorter.
+            whose own last level is `end` already (leading, linspace, uniform, quad) is one step
+            shorter.
 
     Returns: The levels, noisy to clean, each strictly cleaner than the one before.
 
     Raises:
         ScheduleError: `steps` is out of range, or the spacing would start where noise is not yet
-            noise (leading, T/2 < S < 0.9 T), or where it ends (leading, linspace, quad, S = 1).
+            noise (leading, T/2 < S < 0.9 T), or where it ends (leading, linspace, uniform,
+            quad, S = 1).
         ArgumentError: No spacing has that name.
 
     Example:
@@ -79,7 +83,10 @@ def make_grid(
 def timesteps(
     schedule: NoiseSchedule, steps: int, spacing: str, steps_offset: int = 0
 ) -> list[float]:
-    """Where a spacing puts its `steps` evaluations, noisy to clean, without the end level.
+    """Where a spacing puts its evaluations, noisy to clean, without the end level.
+
+    They are `steps` in number, but for `uniform`, which may have more, and `quad`, which merges the
+    first few where they round to one timestep.
 
     Raises:
         ScheduleError: `steps` is out of range, or the offset leads beyond the table.
@@ -129,6 +136,11 @@ def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:
     return [float(round(total - i * stride) - 1) for i in range(steps)]
 
 
+def _uniform(schedule: NoiseSchedule, steps: int) -> list[float]:
+    total = schedule.num_train_timesteps
+    return [float(t) for t in reversed(range(0, total, total // steps))]
+
+
 def _quad(schedule: NoiseSchedule, steps: int) -> list[float]:
     if steps == 1:
         return [0.0]
@@ -163,6 +175,7 @@ SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
     "leading": _leading,
     "linspace": _linspace,
     "trailing": _trailing,
+    "uniform": _uniform,
     "quad": _quad,
     "log-snr": _log_snr,
     "karras": _karras,

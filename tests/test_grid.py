@@ -24,9 +24,9 @@ def test_every_step_count_gives_a_falling_grid_on_the_table_or_is_refused(spacin
         except ScheduleError:
             refused.append(steps)
             continue
-        assert 2 <= len(grid) <= steps + 1
+        assert 2 <= len(grid) <= (1001 if spacing == "uniform" else steps + 1)
         assert_falling(grid)
-    starts_at_the_end = [1] if spacing in ("leading", "linspace", "quad") else []
+    starts_at_the_end = [1] if spacing in ("leading", "linspace", "uniform", "quad") else []
     starts_too_low = [*range(501, 901)] if spacing == "leading" else []
     assert refused == starts_at_the_end + starts_too_low
 
@@ -121,7 +121,7 @@ def test_a_grid_that_would_end_where_it_starts_is_refused(spacing: str) -> None:
 
 
 def test_an_unknown_spacing_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ArgumentError, match="leading, linspace, trailing, quad, log-snr, karras"):
+    with pytest.raises(ArgumentError, match="leading, linspace, trailing, uniform, quad, log-snr"):
         make_grid(LINEAR, 50, "even")
 
 
@@ -129,3 +129,16 @@ def test_an_offset_that_leads_off_the_table_is_refused() -> None:
     assert timesteps(LINEAR, 999, "leading", steps_offset=1)[0] == 999
     with pytest.raises(ScheduleError, match="use fewer steps, or steps_offset=0"):
         timesteps(LINEAR, 1000, "leading", steps_offset=1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "first"),
+    [(10, 10, 900), (30, 31, 990), (50, 50, 980), (300, 334, 999), (600, 1000, 999)],
+)
+def test_uniform_has_the_step_counts_of_the_original_code(
+    steps: int, count: int, first: int
+) -> None:
+    visited = timesteps(LINEAR, steps, "uniform")
+    assert visited == [float(t) for t in range(0, 1000, 1000 // steps)][::-1]
+    assert (len(visited), visited[0]) == (count, first)
+    assert len(make_grid(LINEAR, steps, "uniform", end=LINEAR.clean)) == count + 1

@@ -50,7 +50,7 @@ _CLASS = "ddim_interp.class_label"
 # A test compares them.
 BLENDS = ("slerp", "lerp", "nlerp", "lol", "adain")
 PACES = ("uniform", "perceptual")
-SPACINGS = ("leading", "linspace", "trailing", "quad", "log-snr", "karras")
+SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad", "log-snr", "karras")
 SOLVERS = (
     "ddim",
     "ddim-naive",

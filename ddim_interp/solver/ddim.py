@@ -68,10 +68,13 @@ class DDIM:
         equation: How the inverse is solved.
         warm: Whether the inverse begins from an ε extrapolated from the steps before rather than
             from x_s itself. Same solution, fewer evaluations.
+        larger_noise: Whether z is scaled by σ̂ = η √(1 − ᾱ_t/ᾱ_s) instead of σ, as Ho et al. did
+            for CIFAR-10, while the direction still makes room for σ only. The original code calls
+            η = 1 with it, and x̂_0 clipped, `ddpm_noisy`. The last step to clean draws none.
 
     References:
         Song, Meng & Ermon (2021), Denoising diffusion implicit models, arXiv:2010.02502,
-        eq. 12 (step), eq. 16 (σ), eq. 13 (naive inversion).
+        eq. 12 (step), eq. 16 (σ), eq. 13 (naive inversion), §5 (σ̂).
     """
 
     eta: float = 0.0
@@ -80,6 +83,7 @@ class DDIM:
     noise: Callable[[Tensor], Tensor] = torch.randn_like
     equation: ImplicitEquation = ImplicitEquation()
     warm: bool = True
+    larger_noise: bool = False
 
     def step(self, denoiser: Denoiser, state: State, s: Level) -> State:
         """Carry the state to the cleaner level s: one evaluation, none if s is as noisy."""
@@ -99,6 +103,8 @@ class DDIM:
             return add_noise(x_0, eps, s)
         sigma = self.eta * ddpm_variance(t, s) ** 0.5
         direction = max(1 - s.alpha_bar - sigma**2, 0.0) ** 0.5  # rounding may leave less than 0
+        if self.larger_noise and sigma > 0:
+            sigma = self.eta * (1 - t.alpha_bar / s.alpha_bar) ** 0.5
         x_s: Latents = s.signal * x_0 + direction * eps + sigma * self.noise(x_t)
         return x_s
 
