@@ -114,6 +114,21 @@ def test_equal_pictures_from_white_noise_are_good():
     assert certificate.verdict == "the picture comes back exactly; its latent is typical noise"
 
 
+@pytest.mark.parametrize("side", [8, 16, 32, 64, 128])
+def test_noise_is_typical_at_any_size(side):
+    z = draw(range(100, 120), (3, side, side))
+    blank = torch.zeros_like(z)
+    assert {certificate.grade for certificate in certify(blank, blank, z)} == {"typical"}
+
+
+@pytest.mark.parametrize("side", [16, 32, 64, 128])
+def test_a_blurred_latent_is_far_at_any_size(side):
+    z = blurred(draw([1], (3, side, side)))
+    blank = torch.zeros_like(z)
+    (certificate,) = certify(blank, blank, z)
+    assert certificate.grade == "far" and "not white" in certificate.verdict
+
+
 @pytest.mark.parametrize(
     ("certificate", "grade", "word"),
     [

@@ -21,7 +21,20 @@ SCHEDULE = NoiseSchedule.from_config({})
 MODEL = Model(GaussianDenoiser(), SCHEDULE, (3, 8, 8), "gauss", "abc123")
 STATE = State(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), SCHEDULE.highest)
 PROOF = Certificate(
-    1e-9, 0, 1.01, (1e-6, 2e-6), 40.0, 0.01, 0.2, -0.01, 0.12, 0.11, (1.0, 0.9, 1.1), 4e-5
+    1e-9,
+    0,
+    1.01,
+    (1e-6, 2e-6),
+    40.0,
+    0.01,
+    0.2,
+    -0.01,
+    0.12,
+    0.11,
+    (1.0, 0.9, 1.1),
+    4e-5,
+    192,
+    1e-4,
 )
 NOTES = [source_note("a.png", "00ff", (0, 0, 8, 8), PROOF), source_note("b.png", "", (), None)]
 
