@@ -73,11 +73,11 @@ class PairSolver(Solver, Protocol):
     """
 
     def growth(self, grid: Grid) -> float:
-        """Bound on how a difference between the members grows while a picture is inverted.
+        """How the difference of the members' x̄ grows from an inversion's first pair to its last.
 
-        For an ε that does not change along the way. Times the rounding of the dtype (6e-8 in
-        float32, 1e-16 in float64) it says what the round trip loses; where it is large, the latent
-        is dominated by the growth and is no noise either, however exact the round trip.
+        Exact for an ε that stays the same along the way; a network's own pull on its pictures damps
+        some of it. Where the growth nears the dtype's precision (1e7 in float32, 1e16 in float64)
+        the round trip is lost; long before that, the latent may be no noise.
         """
         ...
 

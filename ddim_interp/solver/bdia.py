@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from ddim_interp.denoiser import Denoiser
-from ddim_interp.errors import ScheduleError
+from ddim_interp.errors import ArgumentError, ScheduleError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
-from ddim_interp.solver.base import Solver, State, carry
+from ddim_interp.solver.base import Solver, State, carry, check_departure
 from ddim_interp.solver.ddim import DDIM
 from ddim_interp.solver.implicit import ImplicitEquation
 
-__all__ = ["BDIA", "leap", "partner"]
+__all__ = ["BDIA", "NAIVE", "leap", "partner"]
 
 NAIVE = DDIM(equation=ImplicitEquation(passes=1), warm=False)
 """Begins a pair: one evaluation in either direction."""
@@ -24,18 +24,24 @@ class BDIA:
 
     r is the level before t. DDIM's step from t to s is corrected by what DDIM's step from t back to
     r misses. Solved for z_r the formula is itself, with 1/γ for γ and the neighbours exchanged, so
-    that the pair (z_s, z_t) knows where it came from. γ = 1 is the leapfrog (explicit midpoint)
-    rule; γ = 0 would be DDIM, and forgets.
+    that the pair (z_s, z_t) knows where it came from. γ = 1 is a leapfrog rule, second order where
+    the grid's steps change slowly, as log-snr's do; less is first order, and γ = 0 would be DDIM,
+    which forgets.
 
-    Upwards an error of the pair grows by 1/γ a step: at γ = 0.5 to 1e3 over 10 steps, 1e6 over 20,
-    1e15 over 50, which is the end of float64. γ = 1 does not grow, but has nothing to damp its
-    wiggles when sampling from noise. The authors use 0.5 at 10 steps, and 1 at 40.
+    Less γ damps what the members disagree about when sampling, and magnifies it when inverting, by
+    1/γ a step: at γ = 0.5 to 5e2 over 10 steps, 5e5 over 20, 6e14 over 50, which is the end of
+    float64 and of the round trip. With γ = 1 inversion is at its best, and a pair that was blended
+    from others, whose members fit one another only roughly, is sampled with a visible ripple. The
+    authors use 0.5 for 10 steps and 1 for 40.
 
-    Invert from t = 0 (`schedule.lowest`); from the clean end the first step already is a guess.
+    Invert from t = 0 (`schedule.lowest`): from the clean end the first step is a guess.
 
     Args:
         gamma: γ, in (0, 1].
         start: Takes the first step of a walk, when there is no pair yet.
+
+    Raises:
+        ArgumentError: γ is not in (0, 1].
 
     References:
         Zhang, Lewis & Kleijn (2023), Exact diffusion inversion via bi-directional integration
@@ -45,12 +51,20 @@ class BDIA:
     gamma: float = 1.0
     start: Solver = NAIVE
 
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise ArgumentError(
+                f"gamma={self.gamma:g} gives no pair that can be walked both ways; use a number "
+                "above 0, where the past counts, and at most 1, where it stays stable."
+            )
+
     def step(self, denoiser: Denoiser, state: State, s: Level) -> State:
         """Carry the pair to the cleaner level s: one evaluation, none if its partner is there.
 
         Raises:
-            ScheduleError: The pair was made on another grid.
+            ScheduleError: The state is pure noise, or the pair was made on another grid.
         """
+        check_departure(state.level)
         if not state.memory:
             return partner(state, self.start.step(denoiser, state, s))
         return leap(denoiser, state, s, self.gamma)
@@ -67,8 +81,9 @@ class BDIA:
         return leap(denoiser, state, t, 1 / self.gamma)
 
     def growth(self, grid: Grid) -> float:
-        """γ^−(S−1): how an inversion over this grid magnifies an error of its first step."""
-        return self.gamma ** -(len(grid) - 2)
+        """γ^−(S−1) √(ᾱ_0 ᾱ_1 / (ᾱ_{S−1} ᾱ_S)), levels counted from the cleanest."""
+        clean, noisy = grid[-1].signal * grid[-2].signal, grid[1].signal * grid[0].signal
+        return self.gamma ** -(len(grid) - 2) * clean / noisy
 
 
 def partner(before: State, after: State) -> State:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ddim_interp.denoiser import Denoiser
+from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.solver.base import State, carry
@@ -27,12 +28,22 @@ class EDICT:
     Args:
         p: Mixing weight, in (0, 1]. 1 does not mix, and lets the members wander.
 
+    Raises:
+        ArgumentError: p is not in (0, 1].
+
     References:
         Wallace, Gokul & Naik (2023), EDICT: Exact diffusion inversion via coupled transformations,
         arXiv:2211.12446, eqs. 14 and 15.
     """
 
     p: float = 0.93
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p <= 1:
+            raise ArgumentError(
+                f"p={self.p:g} mixes no pair that can be told apart again; use a number above 0 "
+                "and at most 1, such as 0.93."
+            )
 
     def step(self, denoiser: Denoiser, state: State, s: Level) -> State:
         """Carry both members to the cleaner level s. Alone, x is its own partner."""
@@ -59,5 +70,5 @@ class EDICT:
         return State(x, t, ((t, y),))
 
     def growth(self, grid: Grid) -> float:
-        """p^(−2 S): how an inversion over this grid magnifies the difference of the members."""
+        """p^(−2 S)."""
         return self.p ** (-2 * (len(grid) - 1))

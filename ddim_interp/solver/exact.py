@@ -7,7 +7,7 @@ from torch import Tensor
 from ddim_interp.denoiser import Denoiser
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
-from ddim_interp.solver.base import Solver, State, carry
+from ddim_interp.solver.base import Solver, State, carry, check_arrival
 from ddim_interp.solver.history import extrapolate, remember
 from ddim_interp.solver.implicit import ImplicitEquation
 
@@ -57,6 +57,7 @@ class Exact:
         Raises:
             NotInvertibleError: t is pure noise.
         """
+        check_arrival(t)
         x_s, s = state.x, state.level
         scale = t.signal / s.signal
 

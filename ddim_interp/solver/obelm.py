@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ddim_interp.denoiser import Denoiser
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
-from ddim_interp.solver.base import Solver, State
+from ddim_interp.solver.base import Solver, State, check_departure
 from ddim_interp.solver.bdia import NAIVE, leap, partner
 
 __all__ = ["OBELM"]
@@ -40,8 +40,9 @@ class OBELM:
         """Carry the pair to the cleaner level s: one evaluation, none if its partner is there.
 
         Raises:
-            ScheduleError: The pair was made on another grid.
+            ScheduleError: The state is pure noise, or the pair was made on another grid.
         """
+        check_departure(state.level)
         if not state.memory:
             return partner(state, self.start.step(denoiser, state, s))
         return leap(denoiser, state, s, _weight(state, s))
@@ -58,7 +59,7 @@ class OBELM:
         return leap(denoiser, state, t, _weight(state, t))
 
     def growth(self, grid: Grid) -> float:
-        """(h_S/h_1)²: how an inversion over this grid magnifies an error of its first step."""
+        """(h_S/h_1)², levels counted from the cleanest."""
         return ((grid[0].ratio - grid[1].ratio) / (grid[-2].ratio - grid[-1].ratio)) ** 2
 
 

@@ -71,7 +71,7 @@ SOLVERS: dict[str, SolverEntry] = {
     ),
     "edict": SolverEntry(lambda _: EDICT(), 1, 2, 2, True, "a pair, by algebra; up to 50 steps"),
     "bdia": SolverEntry(
-        lambda _: BDIA(), 1, 1, 1, True, "a pair, by algebra; one evaluation a step"
+        lambda _: BDIA(), 2, 1, 1, True, "a pair, by algebra: cheapest there and back; poor blends"
     ),
     "o-belm": SolverEntry(
         lambda _: OBELM(), 2, 1, 1, True, "a pair, by algebra; with leading spacing only"
