@@ -3,7 +3,7 @@
     model/
     ├── model_index.json                 which classes the parts are of
     ├── unet/
-    │   ├── config.json                  UNetConfig
+    │   ├── config.json                  UNetConfig, or LucidConfig; `_class_name` says which
     │   └── diffusion_pytorch_model.safetensors
     │        or …model.fp16.safetensors  a variant
     │        or …model.safetensors.index.json and …model-00001-of-00003.safetensors, …
@@ -29,10 +29,17 @@ from torch import Tensor
 
 from ddim_interp.errors import InputMissingError, ModelError, OutputError
 from ddim_interp.files import StrPath, sha256_file, shown, write_bytes
+from ddim_interp.networks import (
+    NETWORKS,
+    Network,
+    NetworkConfig,
+    build_network,
+    read_network_config,
+)
 from ddim_interp.schedule import SchedulerConfig
 from ddim_interp.strict_json import read_object
 from ddim_interp.tensors import read_header, read_tensors, write_tensors
-from ddim_interp.unet import UNet2DModel, UNetConfig, modern_keys
+from ddim_interp.unet import modern_keys
 
 __all__ = [
     "MAX_PARAMETERS",
@@ -108,7 +115,7 @@ class Configs:
     """
 
     parts: Parts
-    unet: UNetConfig
+    unet: NetworkConfig
     scheduler: SchedulerConfig
     warning: str | None = None
 
@@ -125,14 +132,14 @@ class Checkpoint:
         warning: What the user should be told, if anything.
     """
 
-    unet: UNet2DModel
+    unet: Network
     scheduler_config: SchedulerConfig
     weights_sha256: str
     source: str
     warning: str | None = None
 
     @property
-    def unet_config(self) -> UNetConfig:
+    def unet_config(self) -> NetworkConfig:
         """What the network is built of."""
         return self.unet.config
 
@@ -196,14 +203,13 @@ def read_configs(folder: StrPath, parts: Parts | None = None) -> Configs:
     if parts.index:
         _check_index(read_object(folder / parts.index), shown(folder / parts.index), parts)
     unet = read_object(folder / parts.unet_config)
-    _check_class(unet, {"UNet2DModel"}, shown(folder / parts.unet_config))
     scheduler: Mapping[str, Any] = {}
     if parts.scheduler_config:
         scheduler = read_object(folder / parts.scheduler_config)
         _check_class(scheduler, _SCHEDULERS, shown(folder / parts.scheduler_config))
     return Configs(
         parts,
-        UNetConfig.from_mapping(unet, shown(folder / parts.unet_config)),
+        read_network_config(unet, shown(folder / parts.unet_config)),
         SchedulerConfig.from_mapping(scheduler, shown(folder / (parts.scheduler_config or ""))),
         _unknown_options(scheduler, parts.scheduler_config),
     )
@@ -305,12 +311,12 @@ def file_names(folder: Path) -> set[str]:
 
 
 def blueprint(
-    config: UNetConfig,
+    config: NetworkConfig,
     shapes: Mapping[str, tuple[int, ...]],
     source: str,
     *,
     max_parameters: int = MAX_PARAMETERS,
-) -> UNet2DModel:
+) -> Network:
     """An empty network, after making sure that weights of these shapes fill it.
 
     Args:
@@ -326,7 +332,7 @@ def blueprint(
         ModelError: It is too large, or weights are missing, unexpected or misshapen.
     """
     with torch.device("meta"):  # which also draws no random weights
-        unet = UNet2DModel(**config.to_dict())
+        unet = build_network(config)
     wanted = {name: tuple(weight.shape) for name, weight in unet.state_dict().items()}
     parameters = sum(map(math.prod, wanted.values()))
     if parameters > max_parameters:
@@ -356,7 +362,7 @@ def blueprint(
 
 def write_checkpoint(
     folder: StrPath,
-    unet: UNet2DModel,
+    unet: Network,
     scheduler_config: SchedulerConfig,
     *,
     overwrite: bool = False,
@@ -386,17 +392,18 @@ def write_checkpoint(
             f"{shown(folder)} cannot be created: {error.strerror}; choose another folder."
         ) from error
     scheduler = {"_class_name": "DDIMScheduler", **scheduler_config.to_dict()}
+    network = str(unet.config.to_dict()["_class_name"])
     index = {
         "_class_name": "DDIMPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],
-        "unet": ["diffusers", "UNet2DModel"],
+        "unet": [NETWORKS[network], network],
     }
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     _write_json(folder / "model_index.json", index)
     write_network(folder / "unet", unet)
 
 
-def write_network(folder: StrPath, unet: UNet2DModel, *, overwrite: bool = False) -> None:
+def write_network(folder: StrPath, unet: Network, *, overwrite: bool = False) -> None:
     """Write a bare network, `config.json` and weights, into a folder that exists.
 
     Raises:
@@ -425,7 +432,7 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> None:
             raise ModelError(f"{source} says {role}={entry!r:.60}; a library and a class go there.")
         classes[role] = (entry[0], entry[1])
     library, name = classes.pop("unet", (None, None))
-    if (library, name) != ("diffusers", "UNet2DModel"):
+    if (name, library) not in tuple(NETWORKS.items()):  # which need not be hashable
         raise ModelError(
             f"{source} asks for the network {library!r:.60}.{name!r:.60}, and its code is not run; "
             "this program has diffusers' UNet2DModel, which is not conditioned on text."

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddim_interp import unet
 from ddim_interp.checkpoint import read_checkpoint, write_network
+from ddim_interp.errors import ModelError
 from ddim_interp.files import StrPath
 from ddim_interp.hub import locate
 from ddim_interp.shapes import Images
@@ -72,7 +73,13 @@ class UNet2DModel(unet.UNet2DModel):
             token=token,
         )
         dtype = torch_dtype or torch.float32
-        return cls.wrap(read_checkpoint(located.folder, dtype=dtype, variant=variant).unet)
+        network = read_checkpoint(located.folder, dtype=dtype, variant=variant).unet
+        if not isinstance(network, unet.UNet2DModel):
+            raise ModelError(
+                f"{located.name} is a {type(network).__name__}, not a UNet2DModel; load it with "
+                "DDIMPipeline.from_pretrained."
+            )
+        return cls.wrap(network)
 
     def save_pretrained(self, folder: StrPath) -> None:
         """Write `config.json` and safetensors, as diffusers reads them."""

@@ -17,11 +17,12 @@ from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.files import StrPath
 from ddim_interp.hub import Located, locate
 from ddim_interp.latents import draw_like_diffusers
+from ddim_interp.lucid import LucidUnet
 from ddim_interp.model import Model
 from ddim_interp.network import UNet2DModel
+from ddim_interp.networks import Network
 from ddim_interp.precision import draft_dtype, parse_device, parse_dtype
 from ddim_interp.scheduler import DDIMScheduler
-from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
 
 __all__ = ["DDIMPipeline", "ImagePipelineOutput"]
@@ -45,21 +46,24 @@ class DDIMPipeline(Pipeline):
 
     def __init__(
         self,
-        unet: CoreUNet2DModel,
+        unet: Network,
         scheduler: Any,
         *,
         name: str = "custom",
         weights_sha256: str = "",
         class_label: int | None = None,
     ) -> None:
-        self.unet = UNet2DModel.wrap(unet)
+        # The face of diffusers for its own network; any other has but one.
+        self.unet: UNet2DModel | LucidUnet = (
+            unet if isinstance(unet, LucidUnet) else UNet2DModel.wrap(unet)
+        )
         self.scheduler: DDIMScheduler = DDIMScheduler.from_config(scheduler.config)
         self.name = name
         self.weights_sha256 = weights_sha256
         self.class_label = class_label
         self.warning: str | None = None
-        self._draft: UNet2DModel | None = None
-        self._wide: UNet2DModel | None = None
+        self._draft: Network | None = None
+        self._wide: Network | None = None
         self._draft_dtype: torch.dtype | None = None
         self._bar: dict[str, Any] = {}
 
@@ -242,7 +246,8 @@ class DDIMPipeline(Pipeline):
         labels = None if label is None else torch.full(shape[:1], label, device=self.device)
         self.scheduler.set_timesteps(num_inference_steps, self.device)
         for t in self.progress_bar(self.scheduler.timesteps, num_inference_steps):
-            output = self.unet(image.to(self.dtype), t, labels).sample.to(image.dtype)
+            output = self.unet(image.to(self.dtype), t, labels)
+            output = getattr(output, "sample", output).to(image.dtype)
             image = self.scheduler.step(
                 output[:, : shape[1]],
                 t,
@@ -281,5 +286,6 @@ class DDIMPipeline(Pipeline):
         """The network's answer in float32; a second copy of it is made when it is first needed."""
         if self._wide is None:
             self._wide = copy.deepcopy(self.unet).float()
-        output: Tensor = self._wide(*inputs).sample
-        return output
+        output = self._wide(*inputs)
+        wide: Tensor = getattr(output, "sample", output)
+        return wide

@@ -6,8 +6,10 @@ import torch
 
 from ddim_interp.checkpoint import read_configs, weight_names
 from ddim_interp.hub import Located
+from ddim_interp.lucid import LucidConfig
+from ddim_interp.networks import NetworkConfig, build_network
 from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
-from ddim_interp.unet import UNet2DModel, count_flops
+from ddim_interp.unet import count_flops
 
 __all__ = ["portray"]
 
@@ -19,31 +21,57 @@ def portray(located: Located) -> dict[str, Any]:
         ModelError: It is no model that we can run.
     """
     configs = read_configs(located.folder)
+    config = configs.unet
     with torch.device("meta"):
-        network = UNet2DModel(**configs.unet.to_dict())
-    size = configs.unet.sample_size
+        network = build_network(config)
+    size = config.sample_size
     height, width = (size, size) if isinstance(size, int) else (size or (0, 0))
     schedule = NoiseSchedule.from_config(configs.scheduler)
     last = schedule.alphas_cumprod[-1]
     weights = [located.folder / name for name in weight_names(located.folder, configs.parts)]
+    table = (
+        "a table of betas" if configs.scheduler.trained_betas else configs.scheduler.beta_schedule
+    )
     return {
         "name": located.name,
         "revision": located.revision or "none",
-        "pictures": f"{configs.unet.in_channels}×{height}×{width}",
+        "network": type(network).__name__,
+        "pictures": f"{config.in_channels}×{height}×{width}",
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "weights": f"{sum(file.stat().st_size for file in weights) / 1e6:.1f} MB",
         "a forward": f"{count_flops(network, height, width) / 1e9:.1f} GFLOP"
         if height
         else "unknown: its config has no sample_size",
-        "channels": ", ".join(map(str, configs.unet.block_out_channels)),
-        "down": ", ".join(configs.unet.down_block_types),
-        "up": ", ".join(configs.unet.up_block_types),
-        "predicts": configs.scheduler.prediction_type,
-        "schedule": f"{configs.scheduler.beta_schedule}, "
-        f"{schedule.num_train_timesteps} timesteps, ᾱ from {schedule.alphas_cumprod[0]:.6f} to "
-        f"{last:.2g}",
+        "channels": ", ".join(map(str, config.block_out_channels)),
+        **_blocks(config),
+        "predicts": configs.scheduler.prediction_type
+        + (", and its variance, which goes unused" if _learns_variance(config) else ""),
+        "classes": _classes(config),
+        "schedule": f"{table}, {schedule.num_train_timesteps} timesteps, "
+        f"ᾱ from {schedule.alphas_cumprod[0]:.6f} to {last:.2g}",
         "traps": _traps(configs.scheduler, schedule),
     }
+
+
+def _blocks(config: NetworkConfig) -> dict[str, str]:
+    """The kinds of blocks, down and up; or of attention, where blocks are all of one kind."""
+    if isinstance(config, LucidConfig):
+        kinds = ("full" if full else "linear" for full in config.full_attention)
+        return {"attention": ", ".join(kinds)}
+    return {"down": ", ".join(config.down_block_types), "up": ", ".join(config.up_block_types)}
+
+
+def _learns_variance(config: NetworkConfig) -> bool:
+    """Whether it predicts twice the channels of a picture: ε, and log σ² between bounds."""
+    return config.out_channels == 2 * config.in_channels
+
+
+def _classes(config: NetworkConfig) -> str:
+    if config.class_embed_type is not None:
+        return f"told as {config.class_embed_type} vectors, which no verb here gives"
+    if config.num_class_embeds is None:
+        return "none"
+    return f"{config.num_class_embeds}: name one with --class-label"
 
 
 def _traps(config: SchedulerConfig, schedule: NoiseSchedule) -> list[str]:

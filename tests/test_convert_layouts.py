@@ -5,6 +5,8 @@ it: what `torch.save` writes of it is a checkpoint of the true names and shapes,
 forward computes is the truth that the converted network is held to.
 """
 
+import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -554,3 +556,239 @@ def test_super_resolution_is_refused_with_the_reason(tmp_path: Path) -> None:
     torch.save(AdmNetwork(32, (1, 2), 1, {1}, in_channels=6).state_dict(), tmp_path / "m.pt")
     with pytest.raises(ModelError, match="enlarges small pictures"):
         convert_folder(tmp_path / "m.pt", tmp_path / "out")
+
+
+# lucidrains/denoising-diffusion-pytorch, release 2
+
+
+class Rms(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(1, n, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.norm(dim=1, keepdim=True) * self.g * math.sqrt(x.shape[1])
+
+
+class LucidResnet(nn.Module):
+    def __init__(self, n: int, out: int, time: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(time, 2 * out))
+        self.block1 = group(proj=nn.Conv2d(n, out, 3, padding=1), norm=Rms(out))
+        self.block2 = group(proj=nn.Conv2d(out, out, 3, padding=1), norm=Rms(out))
+        self.res_conv = nn.Conv2d(n, out, 1) if n != out else nn.Identity()
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        scale, shift = self.mlp(t)[..., None, None].chunk(2, dim=1)
+        h = F.silu(self.block1.norm(self.block1.proj(x)) * (scale + 1) + shift)
+        return F.silu(self.block2.norm(self.block2.proj(h))) + self.res_conv(x)
+
+
+class LucidAttention(nn.Module):
+    def __init__(self, n: int, full: bool, heads: int = 2, d: int = 8) -> None:
+        super().__init__()
+        self.full, self.heads, self.d = full, heads, d
+        self.norm = Rms(n)
+        self.mem_kv = nn.Parameter(torch.randn(*((2, heads, 4, d) if full else (2, heads, d, 4))))
+        self.to_qkv = nn.Conv2d(n, 3 * heads * d, 1, bias=False)
+        out = nn.Conv2d(heads * d, n, 1)
+        self.to_out = out if full else nn.Sequential(out, Rms(n))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        split = lambda y: y.reshape(batch, self.heads, self.d, height * width)  # noqa: E731
+        q, k, v = map(split, self.to_qkv(self.norm(x)).chunk(3, dim=1))
+        if self.full:
+            mk, mv = (m.expand(batch, -1, -1, -1).mT for m in self.mem_kv)
+            k, v = torch.cat((mk, k), -1), torch.cat((mv, v), -1)
+            weights = (torch.einsum("bhdi,bhdj->bhij", q, k) * self.d**-0.5).softmax(-1)
+            out = torch.einsum("bhij,bhdj->bhdi", weights, v)
+        else:
+            mk, mv = (m.expand(batch, -1, -1, -1) for m in self.mem_kv)
+            k, v = torch.cat((mk, k), -1).softmax(-1), torch.cat((mv, v), -1)
+            context = torch.einsum("bhdn,bhen->bhde", k, v)
+            out = torch.einsum("bhde,bhdn->bhen", context, q.softmax(-2) * self.d**-0.5)
+        return self.to_out(out.reshape(batch, -1, height, width))
+
+
+class Fold(nn.Module):
+    """2×2 pixels into channels: (c p1 p2) in this order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
+        return x.reshape(b, 4 * c, h // 2, w // 2)
+
+
+class LucidNetwork(nn.Module):
+    def __init__(
+        self, dim: int = 16, mults: tuple[int, ...] = (1, 2, 4), channels: int = 3, out: int = 3
+    ) -> None:
+        super().__init__()
+        self.dim, time = dim, 4 * dim
+        dims = [dim, *(dim * m for m in mults)]
+        pairs = list(itertools.pairwise(dims))
+        self.init_conv = nn.Conv2d(channels, dim, 7, padding=3)
+        self.time_mlp = nn.Sequential(
+            nn.Identity(), nn.Linear(dim, time), nn.GELU(), nn.Linear(time, time)
+        )
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        for i, (n, to) in enumerate(pairs):
+            bottom = i == len(pairs) - 1
+            down = nn.Sequential(Fold(), nn.Conv2d(4 * n, to, 1))
+            self.downs.append(
+                nn.ModuleList(
+                    [
+                        LucidResnet(n, n, time),
+                        LucidResnet(n, n, time),
+                        LucidAttention(n, full=bottom),
+                        nn.Conv2d(n, to, 3, padding=1) if bottom else down,
+                    ]
+                )
+            )
+        self.mid_block1 = LucidResnet(dims[-1], dims[-1], time)
+        self.mid_attn = LucidAttention(dims[-1], full=True)
+        self.mid_block2 = LucidResnet(dims[-1], dims[-1], time)
+        for i, (n, to) in enumerate(reversed(pairs)):
+            top = i == len(pairs) - 1
+            conv = nn.Conv2d(to, n, 3, padding=1)
+            self.ups.append(
+                nn.ModuleList(
+                    [
+                        LucidResnet(to + n, to, time),
+                        LucidResnet(to + n, to, time),
+                        LucidAttention(to, full=i == 0),
+                        conv if top else nn.Sequential(nn.Upsample(scale_factor=2), conv),
+                    ]
+                )
+            )
+        self.final_res_block = LucidResnet(2 * dim, dim, time)
+        self.final_conv = nn.Conv2d(dim, out, 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        r = x = self.init_conv(x)
+        t = self.time_mlp(spread(t, self.dim, 1, False))
+        h = []
+        for block1, block2, attn, resample in self.downs:
+            x = block1(x, t)
+            h.append(x)
+            x = block2(x, t)
+            x = attn(x) + x
+            h.append(x)
+            x = resample(x)
+        x = self.mid_block1(x, t)
+        x = self.mid_block2(self.mid_attn(x) + x, t)
+        for block1, block2, attn, resample in self.ups:
+            x = block2(torch.cat((block1(torch.cat((x, h.pop()), 1), t), h.pop()), 1), t)
+            x = resample(attn(x) + x)
+        return self.final_conv(self.final_res_block(torch.cat((x, r), 1), t))
+
+
+def trainer_file(net: nn.Module, raw: nn.Module, objective: str, steps: int = 50) -> dict[str, Any]:
+    """What the Trainer saves: a sigmoid-like schedule and the loss's weights are buffers."""
+    betas = torch.linspace(0.002, 0.3, steps)
+    alphas_cumprod = (1 - betas).cumprod(0)
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    weight = {"epsilon": snr / snr, "sample": snr, "v_prediction": snr / (snr + 1)}[objective]
+    buffers = {"betas": betas, "alphas_cumprod": alphas_cumprod, "loss_weight": weight}
+
+    def diffusion(network: nn.Module, prefix: str) -> dict[str, Tensor]:
+        state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+        return {f"{prefix}{name}": tensor for name, tensor in (buffers | state).items()}
+
+    ema = diffusion(raw, "online_model.") | diffusion(net, "ema_model.")
+    return {
+        "step": 700000,
+        "model": diffusion(raw, ""),
+        "opt": {"state": {0: {"step": torch.tensor(9.0), "exp_avg": torch.zeros(4)}}},
+        "ema": ema | {"initted": torch.tensor(True), "step": torch.tensor(7)},
+        "scaler": None,
+        "version": "2.1.1",
+    }
+
+
+LUCID = randomise(LucidNetwork())
+RAW = randomise(LucidNetwork(), seed=1)
+
+
+@pytest.mark.parametrize("objective", ["epsilon", "sample", "v_prediction"])
+def test_lucidrains_networks_draw_the_same(objective: str, tmp_path: Path) -> None:
+    torch.save(trainer_file(LUCID, RAW, objective), tmp_path / "model-10.pt")
+    model = convert_folder(tmp_path / "model-10.pt", tmp_path / "out", config="image_size=16")
+    assert gap(model.unet, LUCID) < 1e-5
+    schedule = model.scheduler_config
+    assert (schedule.prediction_type, schedule.num_train_timesteps) == (objective, 50)
+    found = NoiseSchedule.from_config(schedule).alphas_cumprod
+    assert found == pytest.approx((1 - torch.linspace(0.002, 0.3, 50)).cumprod(0).tolist())
+    index = json.loads((tmp_path / "out/model_index.json").read_text())
+    assert index["unet"] == ["ddim_interp", "LucidUnet"]
+
+
+def test_a_lucidrains_model_inverts_and_morphs_as_any_other(tmp_path: Path) -> None:
+    from ddim_interp import DDIMPipeline, Plan
+
+    torch.save(trainer_file(LUCID, RAW, "v_prediction"), tmp_path / "m.pt")
+    convert_folder(tmp_path / "m.pt", tmp_path / "out", config="image_size=16")
+    pipe = DDIMPipeline.from_pretrained(tmp_path / "out", device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.model.shape == (3, 16, 16)
+    assert len(list(pipe.morph(["seed:1", "seed:2"], plan=Plan(3), frames=3).draw())) == 3
+    assert len(pipe(num_inference_steps=2).images) == 1
+    pipe.save_pretrained(tmp_path / "again")
+    again = read_checkpoint(tmp_path / "again").unet.state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in LUCID.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "says"),
+    [
+        (lambda net: None, None, "how large its pictures"),
+        (lambda net: None, "image_size=16", "trained to predict"),
+        (lambda net: net.pop("mid_attn.mem_kv"), "image_size=16", "before 2.0"),
+        (lambda net: net.pop("init_conv.weight"), "image_size=16", "lacks layers"),
+        (lambda net: net.pop("mid_block2.mlp.1.bias"), "bare", "1 missing"),
+        (lambda net: net.update({"more": torch.ones(1)}), "bare", r"1 unexpected \(more\)"),
+        (
+            lambda net: net.update({"mid_block2.mlp.1.bias": torch.ones(3)}),
+            "bare",
+            "1 misshapen",
+        ),
+        (
+            lambda net: net.update({"init_conv.weight": torch.ones(16, 6, 7, 7)}),
+            "bare",
+            "conditions itself",
+        ),
+    ],
+)
+def test_lucidrains_checkpoints_that_cannot_be_used_are_refused_in_one_line(
+    change: Any, config: str | None, says: str, tmp_path: Path
+) -> None:
+    state = dict(LUCID.state_dict())
+    change(state)
+    torch.save(state, tmp_path / "m.pt")
+    config = "image_size=16 objective=pred_v" if config == "bare" else config
+    with pytest.raises(ModelError, match=says) as refusal:
+        convert_folder(tmp_path / "m.pt", tmp_path / "out", config=config)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"_class_name": "os.system"}, "this program knows UNet2DModel, LucidUnet"),
+        ({"heads": "many"}, "a whole number from 1 to 1024"),
+        ({"depth": 3}, "'depth' is not an option of LucidUnet"),
+        ({"full_attention": [True]}, "give as many"),
+        ({"heads": 3}, "misshapen"),
+    ],
+)
+def test_a_config_names_its_network_strictly(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    torch.save(LUCID.state_dict(), tmp_path / "m.pt")
+    hints = "image_size=16 objective=pred_v"
+    convert_folder(tmp_path / "m.pt", tmp_path / "out", config=hints)
+    path = tmp_path / "out/unet/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=says):
+        read_checkpoint(tmp_path / "out")

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ddim_interp.checkpoint import PICKLES
-from ddim_interp.convert import adm, ermongroup
+from ddim_interp.convert import adm, ermongroup, lucid
 from ddim_interp.convert.confined import is_pickle, unpickle
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.convert.hints import Hints, parse_hints, read_hints
@@ -36,7 +36,7 @@ class Layout(Protocol):
         """Bring config, schedule and weights."""
 
 
-LAYOUTS: tuple[Layout, ...] = (ermongroup, adm)
+LAYOUTS: tuple[Layout, ...] = (ermongroup, adm, lucid)
 
 
 def find_file(source: Path) -> Path | None:

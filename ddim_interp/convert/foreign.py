@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ddim_interp.networks import NetworkConfig
 from ddim_interp.schedule import SchedulerConfig
-from ddim_interp.unet import UNetConfig
 
 __all__ = ["Foreign"]
 
@@ -22,7 +22,7 @@ class Foreign:
         known: The published model it was taken for, by its shapes, if any.
     """
 
-    unet_config: UNetConfig
+    unet_config: NetworkConfig
     scheduler_config: SchedulerConfig
     weights: Mapping[str, Tensor]
     known: str | None = None

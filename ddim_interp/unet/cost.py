@@ -1,14 +1,24 @@
 """What does one look at a picture cost?"""
 
+from typing import Any, Protocol
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-from ddim_interp.unet.model import UNet2DModel
 
 __all__ = ["count_flops"]
 
 
-def count_flops(model: UNet2DModel, height: int, width: int) -> int:
+class Network(Protocol):
+    """What can be built again from its config."""
+
+    config: Any
+    class_embedding: Any
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse what cannot be halved as often as it must."""
+
+
+def count_flops(model: Network, height: int, width: int) -> int:
     """Count the floating-point operations of one forward pass over one picture.
 
     Convolutions, linear layers and attention are counted, with a multiply-add as two; norms,
@@ -27,6 +37,7 @@ def count_flops(model: UNet2DModel, height: int, width: int) -> int:
         ArgumentError: The network cannot halve this size as often as it must.
 
     Example:
+        >>> from ddim_interp.unet import UNet2DModel
         >>> model = UNet2DModel(block_out_channels=(8, 8, 8, 8), norm_num_groups=4)
         >>> count_flops(model, 16, 16) < count_flops(model, 32, 16)
         True
@@ -39,6 +50,6 @@ def count_flops(model: UNet2DModel, height: int, width: int) -> int:
             labels = torch.empty(1, config.time_channels)
         elif model.class_embedding is not None:
             labels = torch.zeros(1, dtype=torch.long)
-        twin = UNet2DModel(**config.to_dict())
+        twin: Any = type(model)(**config.to_dict())
         twin(torch.empty(1, config.in_channels, height, width), torch.zeros(1), labels)
     return int(counter.get_total_flops())
