@@ -49,7 +49,6 @@ __all__ = [
     "shown",
     "sweep_orphans",
     "work_folder",
-    "work_path",
     "write_bytes",
 ]
 
@@ -118,7 +117,11 @@ def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.B
         if getattr(cause, "errno", None) == errno.EIO:
             raise StorageError(f"Reading {shown(path)} failed: {_reason(cause)}.") from cause
         raise error(f"{shown(path)} cannot be opened: {_reason(cause)}; check the name.") from None
-    mode = os.fstat(descriptor).st_mode
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError as cause:
+        os.close(descriptor)
+        raise StorageError(f"Reading {shown(path)} failed: {_reason(cause)}.") from cause
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
@@ -277,12 +280,6 @@ def claim(path: StrPath) -> Iterator[None]:
             os.close(descriptor)
 
 
-def work_path(path: StrPath) -> Path:
-    """Where the work folder of the output `path` is, or would be."""
-    path = Path(path)
-    return path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
-
-
 @contextmanager
 def work_folder(path: StrPath, members: re.Pattern[str]) -> Iterator[Path]:
     """A folder beside the output `path` for what an interrupted run should find again.
@@ -298,7 +295,8 @@ def work_folder(path: StrPath, members: re.Pattern[str]) -> Iterator[Path]:
         OutputError: It cannot be created, or holds something else.
         StorageError: The disk is full, or fails.
     """
-    folder = work_path(path)
+    path = Path(path)
+    folder = path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
     with _creating(folder):
         with suppress(FileExistsError):
             os.mkdir(folder)
@@ -415,19 +413,32 @@ def _create(path: Path) -> tuple[Path, int]:
     while True:
         part = _part(path)
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if _lock(descriptor) and os.fstat(descriptor).st_nlink:
+        if _is_ours(descriptor, part):
             return part, descriptor
         os.close(descriptor)  # another run took it for an orphan before it was held
+
+
+def _is_ours(descriptor: int, part: Path) -> bool:
+    """Whether a temporary file just opened is held by this process, and still has its name."""
+    try:
+        return _lock(descriptor) and os.fstat(descriptor).st_nlink > 0
+    except BaseException:
+        _discard(part)
+        os.close(descriptor)
+        raise
 
 
 def _hold(path: Path, lock: Path) -> int:
     """The descriptor of `lock`, locked."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        if not _lock(descriptor):
+        try:
+            if not _lock(descriptor):
+                raise BusyError(f"{shown(path)} is being made by another run; wait for it to end.")
+        except BaseException:
             os.close(descriptor)
-            raise BusyError(f"{shown(path)} is being made by another run; wait for it to end.")
-        if os.fstat(descriptor).st_nlink:
+            raise
+        if _is_ours(descriptor, lock):
             return descriptor
         os.close(descriptor)  # the run that held it has just ended, and took it away
 

@@ -36,10 +36,10 @@ from ddim_interp.sinks import read_recipe
 from ddim_interp.strict_json import read_object
 from ddim_interp.tensors import read_tensors, write_tensors
 
-__all__ = ["WorkFolder", "circumstances", "open_work"]
+__all__ = ["WorkFolder", "circumstances", "is_finished", "open_work"]
 
 _MANIFEST = "manifest.json"
-_MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9a-f-]{1,80}\.safetensors")
+_MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9A-Za-z.-]{1,120}\.safetensors")
 _VERSION = 1
 
 
@@ -89,7 +89,7 @@ def open_work(
         found = read_object(path, OutputError) if path.exists() else None
         if found is not None:
             _check(found, manifest, folder, allow_drift)
-        work = WorkFolder(folder, json.dumps(manifest, indent=1), found is not None)
+        work = WorkFolder(folder, json.dumps(manifest, indent=1))
         try:
             yield work
         except BaseException as error:
@@ -99,15 +99,10 @@ def open_work(
 
 
 class WorkFolder:
-    """Remembers batches of work in a folder; a `Keep`.
+    """Remembers batches of work in a folder; a `Keep`."""
 
-    Attributes:
-        is_old: Whether an earlier run left it.
-    """
-
-    def __init__(self, folder: Path, manifest: str, is_old: bool) -> None:
+    def __init__(self, folder: Path, manifest: str) -> None:
         self.folder = folder
-        self.is_old = is_old
         self._manifest: str | None = manifest
 
     def __call__(self, name: str, make: Callable[[], Kept]) -> Kept:
@@ -133,15 +128,16 @@ class WorkFolder:
         write_tensors(path, kept.tensors, metadata, overwrite=True)
         return kept
 
-    def finished(self, out: StrPath, recipe: Mapping[str, Any]) -> bool:
-        """Whether the earlier run had come to its end: the film is there, and says it is this one.
 
-        Films appear under their name whole, so what carries this recipe needs no second making.
-        """
-        try:
-            return self.is_old and read_recipe(out) == unpack(pack(recipe))
-        except (ImageError, InputMissingError):
-            return False
+def is_finished(out: StrPath, recipe: Mapping[str, Any]) -> bool:
+    """Whether a film is there already, and says that it is this one.
+
+    Films appear under their name whole, so what carries this recipe needs no second making.
+    """
+    try:
+        return read_recipe(out) == unpack(pack(recipe))
+    except (ImageError, InputMissingError):
+        return False
 
 
 def _check(

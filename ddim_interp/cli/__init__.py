@@ -64,7 +64,11 @@ def main() -> NoReturn:
     """Run the program, and turn whatever ends it into an exit code: the one place that does."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    sys.exit(_run())
+    sys.unraisablehook = _insist
+    code = _run()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # all is done
+    sys.exit(code)
 
 
 class _Stopped(BaseException):
@@ -73,6 +77,16 @@ class _Stopped(BaseException):
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise _Stopped(number)
+
+
+def _insist(lost: "sys.UnraisableHookArgs") -> None:
+    """A signal that came while Python tidied up an object, where exceptions are lost: once more."""
+    if isinstance(lost.exc_value, _Stopped) and hasattr(signal, "setitimer"):
+        number = lost.exc_value.args[0]
+        signal.signal(signal.SIGALRM, lambda *_: _stop(number, None))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _run() -> int:

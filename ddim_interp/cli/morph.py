@@ -97,25 +97,20 @@ def morph(
     if allow_drift and not resume:
         raise click.UsageError("--allow-drift says how to --resume; give both.")
     from ddim_interp.denoiser import CountCalls
-    from ddim_interp.files import claim, work_path
+    from ddim_interp.files import claim
     from ddim_interp.keep import forget
     from ddim_interp.keyframes import check_sources, fingerprint
     from ddim_interp.memory import halve_until_it_fits
     from ddim_interp.model import Plan
     from ddim_interp.morph import Morph, Style, default_batch_size
-    from ddim_interp.resume import circumstances, open_work
+    from ddim_interp.resume import circumstances, is_finished, open_work
     from ddim_interp.sinks import check_sink, default_upscale, open_sink
 
     style = Style(frames, blend, smooth, ease, pace, hold, loop, boomerang, raw)
     style.check()
     check_sources(keyframes)
-    check_sink(
-        out,
-        fps=fps,
-        frame_count=frames,
-        upscale=upscale or 1,
-        overwrite=overwrite or (resume and work_path(out).exists()),
-    )
+    again = overwrite or resume
+    check_sink(out, fps=fps, frame_count=frames, upscale=upscale or 1, overwrite=again)
     plan = Plan(steps, spacing, solver, depth)
     with claim(out), ExitStack() as stack:
         pipe = options.load_pipeline(model, device, dtype, offline, quiet)
@@ -143,13 +138,14 @@ def morph(
                 if keyframe.certificate:
                     options.say(f"{keyframe.source}: {keyframe.certificate.verdict}", quiet)
             counted = CountCalls(film.model.for_frames)
-            if work and not overwrite and work.finished(out, film.recipe()):
+            recipe = {**film.recipe(), "fps": fps, "upscale": upscale}
+            if resume and not overwrite and is_finished(out, recipe):
                 return film, counted
             with open_sink(
                 out,
                 fps=fps,
                 frame_count=frames,
-                recipe=film.recipe(),
+                recipe=recipe,
                 upscale=upscale,
                 overwrite=overwrite,
             ) as sink:
