@@ -8,15 +8,18 @@ forward computes is the truth that the converted network is held to.
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 from ddim_interp.checkpoint import read_checkpoint
+from ddim_interp.cli import cli
 from ddim_interp.convert import adm, checkpoint_file, convert_folder, ermongroup
 from ddim_interp.convert.hints import Hints
 from ddim_interp.convert.unpickle_child import extract
@@ -792,3 +795,43 @@ def test_a_config_names_its_network_strictly(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=says):
         read_checkpoint(tmp_path / "out")
+
+
+# The command line
+
+
+class Hostile:
+    """A pickle that would run a program."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch taken",)
+
+
+def test_a_hostile_checkpoint_is_refused_in_one_line(
+    ho: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the real walls
+    torch.save([ho.state_dict(), Hostile()], tmp_path / "ckpt.pth")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="asks for more than tensors") as refusal:
+        convert_folder("ckpt.pth", "out")
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pth"]
+
+
+def test_the_command_says_what_it_took_for_granted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = AdmNetwork(32, (1, 2), 1, {1})
+    torch.save(net.state_dict(), tmp_path / "m.pt")
+    monkeypatch.setitem(adm._BY_SHAPE, ((32, 64), 1), "lsun_cat")
+    monkeypatch.setitem(adm.PUBLISHED, "lsun_cat", Hints(image_size=16, num_head_channels=32))
+    command = ["models", "convert", str(tmp_path / "m.pt"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0 and result.stdout == f"{tmp_path / 'out'}\n"
+    assert "was taken for lsun_cat" in result.stderr
+    again = [*command, "--overwrite", "--config", "image_size=8 num_heads=1", "--json"]
+    result = CliRunner().invoke(cli, again)
+    assert json.loads(result.stdout)["outputs"] == [str(tmp_path / "out")] and not result.stderr
+    config = read_checkpoint(tmp_path / "out").unet.config
+    assert (config.sample_size, config.to_dict()["attention_head_dim"]) == (8, 64)

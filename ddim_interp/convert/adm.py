@@ -67,6 +67,7 @@ def read(tensors: Mapping[str, Tensor], source: str, hints: Hints) -> Foreign:
     """
     shape = _Shape(tensors, source)
     known = _BY_SHAPE.get((shape.widths, shape.layers))
+    guessed = known if hints.image_size is None else None
     hints = hints.over(PUBLISHED[known] if known else Hints())
     head = _head_channels(shape, hints, source)
     if hints.image_size is None:
@@ -100,7 +101,7 @@ def read(tensors: Mapping[str, Tensor], source: str, hints: Hints) -> Foreign:
         else:
             attends = new.endswith("to_out.0.weight")
             weights[new] = tensor.flatten(1) if attends else tensor
-    return Foreign(config, scheduler_config(hints, source), weights, known)
+    return Foreign(config, scheduler_config(hints, source), weights, guessed)
 
 
 class _Shape:

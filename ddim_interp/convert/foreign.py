@@ -19,7 +19,7 @@ class Foreign:
         unet_config: What the network is built of.
         scheduler_config: The levels it was trained on.
         weights: By the names that network has for them; for `UNet2DModel`, or had in 2022.
-        known: The published model it was taken for, by its shapes, if any.
+        known: The published model it was taken for, by its shapes alone, if any.
     """
 
     unet_config: NetworkConfig

@@ -51,8 +51,11 @@ class Hints:
 
     def over(self, other: "Hints") -> "Hints":
         """These, and where they say nothing, the other's."""
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(other, **{name: value for name, value in said.items() if value is not None})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        said = {name: value for name, value in values.items() if value is not None}
+        if said.keys() & {"num_heads", "num_head_channels"}:  # two ways to say one thing
+            other = replace(other, num_heads=None, num_head_channels=None)
+        return replace(other, **said)
 
 
 _ALIASES = {  # what training programs call the same
