@@ -29,6 +29,7 @@ test: $(VENV)/.test  ## every test that belongs to a push
 
 notebooks: $(VENV)/.test  ## runs the notebooks again and keeps their outputs
 	$(BIN)/python notebooks/execute.py
+	$(BIN)/python docs/write_figures.py
 
 $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

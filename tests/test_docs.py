@@ -30,6 +30,11 @@ def test_the_commands_page_says_what_the_commands_say():
     assert written == load(DOCS / "write_cli.py").page(), "run: python docs/write_cli.py"
 
 
+def test_the_figures_are_those_of_the_notebooks():
+    for figure, data in load(DOCS / "write_figures.py").figures():
+        assert (DOCS / "images" / figure).read_bytes() == data, "run: make notebooks"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_page_is_in_the_contents(page):
     assert re.search(rf": {re.escape(name(page))}$", CONFIG, re.MULTILINE)
