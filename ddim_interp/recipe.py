@@ -83,6 +83,12 @@ def unpack(text: str | bytes) -> dict[str, Any]:
     clean: dict[str, Any] = _each_text(
         parse_object(data, "The recipe in the file", ImageError), printable
     )
+    try:
+        json.dumps(clean, allow_nan=False)
+    except ValueError:
+        raise ImageError(
+            "The recipe in the file holds a number without end; it is not one of ours."
+        ) from None
     return clean
 
 

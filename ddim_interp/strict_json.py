@@ -14,6 +14,7 @@ from ddim_interp.files import StrPath, open_input, shown
 __all__ = ["parse_object", "read_object"]
 
 _SIZE_CAP = 1_000_000  # bytes; real configs have a few thousand
+_DEPTH_CAP = 32  # objects and lists inside one another; real ones have four
 
 
 def read_object(path: StrPath, error: type[DdimInterpError] = ModelError) -> dict[str, Any]:
@@ -62,9 +63,20 @@ def parse_object(
         raise error(f"{name} is nested too deep to be a config; check the file.") from None
     except ValueError:
         raise error(f"{name} is not JSON; get it again from its source.") from None
+    if _is_deep(value):
+        raise error(f"{name} is nested too deep to be a config; check the file.")
     if not isinstance(value, dict):
         raise error(f"{name} holds {value!r:.40} where {{…}} is expected; check the file.")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether walking it by recursion could exhaust the stack."""
+    level = [value]
+    for _ in range(_DEPTH_CAP):
+        inner = [item for item in level if isinstance(item, dict | list)]
+        level = [x for i in inner for x in (i.values() if isinstance(i, dict) else i)]
+    return bool(level)
 
 
 class _BadValue(Exception):

@@ -33,7 +33,7 @@ def _lines(recipe: dict[str, Any], indent: str = "") -> list[str]:
     for key, value in recipe.items():
         if isinstance(value, dict):
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
+        elif isinstance(value, list) and value and all(isinstance(x, dict) for x in value):
             lines.append(f"{indent}{key}:")
             for entry in value:
                 first, *rest = _lines(entry, indent + "    ") or [f"{indent}    (nothing)"]
