@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ddim_interp import __version__
 from ddim_interp.checks import FAITHFUL_PSNR
@@ -95,8 +96,9 @@ def _prices(axes: "Axes", found: Consistency) -> None:
         axes.plot([trip.nfe for trip in trips], psnr, "o-", markersize=4, label=method)
     axes.axhline(FAITHFUL_PSNR, color="0.7", linewidth=1, linestyle=":")
     axes.set(xlabel="evaluations a picture", ylabel="PSNR, dB", xscale="log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_minor_formatter("{x:g}")
 
 
 def _doubling(axes: "Axes", found: Consistency) -> None:
