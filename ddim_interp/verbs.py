@@ -141,6 +141,7 @@ class Pipeline:
         batch_size: int | None = None,
         style: Style | None = None,
         keep: Keep = forget,
+        repair: str | None = None,
         **options: Any,
     ) -> Morph:
         """Prepare a film through keyframes; `Morph.draw` draws it.
@@ -151,6 +152,7 @@ class Pipeline:
             batch_size: Pictures in the network at once; by their size when not given.
             style: How the film moves.
             keep: Remembers the batches of work done, or does not.
+            repair: What is done to the latents of pictures; a name from `REPAIRS`.
             **options: Instead of `style`, its fields: frames, blend, ease, loop, boomerang, raw.
 
         Raises:
@@ -161,7 +163,7 @@ class Pipeline:
         chosen.check()
         model, plan = self.model, plan or Plan()
         size = batch_size or default_batch_size(model.shape)
-        found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar, keep)
+        found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar, keep, repair)
         return Morph(model, found, plan, chosen, size, nfe, keep)
 
     def _open(self, image: Source | Picture) -> Picture:

@@ -142,6 +142,20 @@ def test_repaired_latents_are_filed_with_their_price(call, tiny_folder, pictures
     assert call("morph", z, "-o", tmp_path / "film.png", "--frames", "3", *common)[0] == 0
 
 
+def test_a_film_of_repaired_latents_still_ends_on_the_pictures(
+    call, tiny_folder, pictures, tmp_path
+):
+    from PIL import Image
+
+    folders = [tmp_path / "plain", tmp_path / "repaired"]
+    for folder, repair in zip(folders, ((), ("--repair", "forward-2")), strict=True):
+        arguments = ("morph", *pictures, "-o", folder, "--frames", "5", "--steps", "4", *repair)
+        assert call(*arguments, "--model", tiny_folder, "--upscale", "1")[0] == 0
+    for number, same in ((0, True), (2, False), (4, True)):
+        one, other = (Image.open(f / f"frame_{number:06}.png").tobytes() for f in folders)
+        assert (one == other) is same
+
+
 def test_an_unknown_repair_is_one_line(call, tiny_folder, pictures, tmp_path):
     arguments = ("invert", pictures[0], "-o", tmp_path / "z.safetensors", "--repair", "pray")
     code, out, err = call(*arguments, "--model", tiny_folder)

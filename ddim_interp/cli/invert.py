@@ -13,11 +13,7 @@ __all__ = ["invert"]
 @click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
 @options.plan_options
-@click.option(
-    "--repair",
-    metavar="NAME",
-    help="Make latents more like noise: renormalise, channels, or forward-2 to draw two steps.",
-)
+@options.repair_option
 @click.option("--strict", is_flag=True, help="Exit with 1 if a verdict is bad.")
 @options.batch_size_option
 @options.model_options

@@ -46,6 +46,7 @@ __all__ = ["morph"]
     default=0,
     help="Enlarge frames by a whole factor; 0 chooses one that is pleasant to watch.",
 )
+@options.repair_option
 @click.option("--strict", is_flag=True, help="Exit with 1 if an inversion's verdict is bad.")
 @options.plan_options
 @options.batch_size_option
@@ -67,6 +68,7 @@ def morph(
     boomerang: bool,
     raw: bool,
     upscale: int,
+    repair: str | None,
     strict: bool,
     steps: int,
     spacing: str,
@@ -103,12 +105,15 @@ def morph(
     from ddim_interp.memory import halve_until_it_fits
     from ddim_interp.model import Plan
     from ddim_interp.morph import Morph, Style, default_batch_size
+    from ddim_interp.repair import check_repair
     from ddim_interp.resume import circumstances, is_finished, open_work
     from ddim_interp.sinks import check_sink, default_upscale, open_sink
 
     style = Style(frames, blend, smooth, ease, pace, hold, loop, boomerang, raw)
     style.check()
     check_sources(keyframes)
+    if repair is not None:
+        check_repair(repair)
     again = overwrite or resume
     check_sink(out, fps=fps, frame_count=frames, upscale=upscale or 1, overwrite=again)
     plan = Plan(steps, spacing, solver, depth)
@@ -124,6 +129,7 @@ def morph(
                 "plan": plan.describe(),
                 "style": asdict(style),
                 "keyframes": [fingerprint(source) for source in keyframes],
+                "repair": repair,
                 "fps": fps,
                 "upscale": upscale,
             }
@@ -132,7 +138,12 @@ def morph(
 
         def make(size: int) -> tuple[Morph, CountCalls]:
             film = pipe.morph(
-                keyframes, plan=plan, batch_size=size, style=style, keep=work or forget
+                keyframes,
+                plan=plan,
+                batch_size=size,
+                style=style,
+                keep=work or forget,
+                repair=repair,
             )
             for keyframe in film.keyframes:
                 if keyframe.certificate:

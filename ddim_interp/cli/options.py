@@ -37,6 +37,7 @@ __all__ = [
     "overwrite_option",
     "plan_options",
     "print_json",
+    "repair_option",
     "resume_options",
     "say",
     "talk_options",
@@ -145,6 +146,12 @@ batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
     help="Pictures in the network at once; by their size if not given.",
+)
+
+repair_option = click.option(
+    "--repair",
+    metavar="NAME",
+    help="Make latents more like noise: renormalise, channels, or forward-2 to draw two steps.",
 )
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
