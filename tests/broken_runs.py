@@ -34,6 +34,7 @@ class Outcome:
         calls: Calls of the operating system that `files` made.
         failed: The name of the one that was made to fail.
         forwards: Times the network ran.
+        peak: The most memory it held, in bytes.
         orphans: Whether a process of it was still there after its end.
     """
 
@@ -44,6 +45,7 @@ class Outcome:
     calls: int = 0
     failed: str = ""
     forwards: int = 0
+    peak: int = 0
     orphans: bool = False
 
     @property
@@ -218,7 +220,12 @@ def _run(order: dict[str, Any], report: int) -> int:
     try:
         cli.main()
     except SystemExit as leaving:
-        facts = {"calls": faulty.calls, "failed": faulty.failed, "forwards": count[0]}
+        facts = {
+            "calls": faulty.calls,
+            "failed": faulty.failed,
+            "forwards": count[0],
+            "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
         os.write(report, json.dumps(facts).encode())
         return int(leaving.code or 0)
 

@@ -258,6 +258,26 @@ def cap_memory(shop: Workshop, number: int) -> Tally:
     return tally
 
 
+def draw_long_films(shop: Workshop, frames: int) -> Tally:
+    """Films of many frames take the memory of short ones."""
+    tally = Tally("R10", f"{frames} frames in at most 1.1 times the memory of 50")
+    for suffix, more in ((".gif", ()), (".mp4", ("--resume",)), ("", ("--boomerang",))):
+        peaks = []
+        for number in (50, frames):
+            out = shop.place(suffix)
+            seeds = ("seed:1", "seed:2", "-o", out, "--frames", number, "--steps", 1)
+            common = shop.command(out)[6:8]
+            size = ("--batch-size", 8, "--upscale", 1)
+            outcome = shop.nursery.run("morph", *seeds, *common, *size, *more)
+            peaks.append(outcome.peak)
+        tally.tried += 1
+        if outcome.code == 0 and peaks[1] <= 1.1 * peaks[0]:
+            tally.passed += 1
+        else:
+            tally.wrong.append(f"{suffix} {more}: {peaks} {outcome}"[-700:])
+    return tally
+
+
 def spoil_numbers(shop: Workshop, number: int) -> Tally:
     """Let the network answer NaN for one picture, once."""
     tally = Tally("R11", "the network answers NaN once")
@@ -397,6 +417,77 @@ def spoil_films(films: Iterable[bytes], number: int, folder: Path, seed: int = 4
     return try_inputs(Tally("R18", "info of damaged films"), mutants, read)
 
 
+def try_names(shop: Workshop, number: int) -> Tally:
+    """Films and pictures under names that mean something to a shell, a terminal or a URL."""
+    tally = Tally("R17", "hostile names of pictures and films")
+    names = [
+        "-o", "--help", "%d", "%n%s", "{a.__class__}", "a b", "a\nb", "\x1b[31m", "con:cat", "CON",
+        "nul.", "trailing ", "file:a", "concat:a|b", "http:x", "..a", "a..", "~", "$HOME", "`id`",
+        "*", "?", "[ab]", "a#1", "seed:x", "e\u0301", "\u00e9", "\u202egpj", "x" * 200, "a;b",
+        "a&b", "<b>", "'", '"', "\\\\unc\\a", "C:a", ".hidden", "a\tb", "@file", "水彩",
+    ]  # fmt: skip
+    for name in names[:number]:
+        out = shop.place(".mp4").with_name(f"{name}.mp4")
+        # "seed:x.png" is a seed that cannot be meant, so pictures are named with their folder.
+        picture = out.with_name(f"{name}.png")
+        shutil.copy(shop.command(out)[1], picture)
+        before = {path for path in shop.folder.rglob("*")}
+        journey = (picture, "seed:1", "--frames", 2, "--steps", 1, "--upscale", 1, "-q")
+        common = shop.command(out)[6:10]
+        outcome = shop.nursery.run("morph", *journey, "-o", out, *common)
+        tally.tried += 1
+        added = {path for path in shop.folder.rglob("*")} - before
+        if outcome.uncaught or not outcome.clean:
+            tally.blame("uncaught", outcome)
+        elif outcome.code == 0 and added == {out}:
+            tally.passed += 1
+        elif outcome.code and not added:
+            tally.clean += 1
+        else:
+            tally.blame("left", (outcome, added))
+    return tally
+
+
+def open_again(folder: Path, number: int, seed: int = 5) -> Tally:
+    """Films of any size, length and rate, opened again: every frame is there, the time is right."""
+    from PIL import Image
+
+    from ddim_interp.sinks import SINKS, open_sink
+    from ddim_interp.sinks.video import count_frames
+
+    tally = Tally("R23", "films of 1–66 pixels, 1–40 frames, 1–50 frames a second")
+    rng = np.random.default_rng(seed)
+    for i in range(number):
+        suffix = [suffix for suffix in SINKS if suffix not in ("", ".png")][i % 5]
+        height, width = rng.integers(1, 67, 2)
+        frames, fps = int(rng.integers(1, 41)), float(rng.integers(1, 51))
+        still = rng.random() < 0.2
+        path = folder / f"again-{i}{suffix}"
+        tally.tried += 1
+        with open_sink(path, fps=fps, frame_count=frames) as sink:
+            frame = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+            for _ in range(frames):
+                sink.write(frame)
+                frame = frame if still else np.roll(frame, 1, 0) ^ np.uint8(1)
+        if suffix in (".mp4", ".webm"):
+            right = count_frames(path) == frames
+        else:
+            with Image.open(path) as film:
+                right = getattr(film, "n_frames", 1) == frames
+                shown = 0.0
+                for index in range(frames):
+                    film.seek(index)
+                    film.load()
+                    shown += film.info.get("duration", 0)
+            right = right and (frames == 1 or abs(shown / 1000 - frames / fps) < 0.0101)
+        if right:
+            tally.passed += 1
+        else:
+            tally.blame("partial", (suffix, height, width, frames, fps))
+        path.unlink()
+    return tally
+
+
 def spread(end: int, number: int) -> list[int]:
     """At most `number` whole numbers from 1 to `end`, both among them."""
     return sorted({round(x) for x in np.linspace(1, end, min(end, number))})
@@ -487,18 +578,21 @@ def campaigns(shop: Workshop, model: Path, scale: float) -> Iterator[Tally]:
         yield kill_at_calls(shop, suffix, times(200))
         yield kill_at_random(shop, suffix, times(140))
     yield fill_disk(shop, ".mp4", times(60))
-    yield fail_calls(shop, "", times(1000), every=True)
-    yield fail_calls(shop, ".gif", times(1000), "--resume", every=True)
-    yield fail_calls(shop, ".mp4", times(1000), every=True)
-    yield fail_calls(shop, ".safetensors", times(1000), every=True)
+    yield fail_calls(shop, "", times(500), every=True)
+    yield fail_calls(shop, ".gif", times(500), "--resume", every=True)
+    yield fail_calls(shop, ".mp4", times(500), every=True)
+    yield fail_calls(shop, ".safetensors", times(500), every=True)
     yield run_out_of_memory(shop, times(50))
     yield cap_memory(shop, times(12))
+    yield draw_long_films(shop, 50 * times(40))
     yield spoil_numbers(shop, times(200))
     yield repeat(shop, times(50))
     yield race(shop, times(25))
     films = [shop.whole(suffix) for suffix in (".gif", ".mp4", ".webm", ".webp", ".apng", ".png")]
     yield spoil_films(films, times(3_000), shop.folder)
     yield interrupt(shop, ".mp4", times(200))
+    yield try_names(shop, times(1000))
+    yield open_again(shop.folder, times(400))
 
 
 def report(tallies: list[Tally], drift: list[Difference], scale: float, seconds: float) -> str:

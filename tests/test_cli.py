@@ -184,6 +184,17 @@ def test_every_command_explains_itself(call, command):
     assert code == 0 and len(out) > 100
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["morph", "-h"]])
+def test_help_comes_without_torch(arguments):
+    code = (
+        "import sys, click; from ddim_interp.cli import cli\n"
+        f"try: cli.main({arguments}, standalone_mode=False)\n"
+        "except click.exceptions.Exit: pass\n"
+        "assert not {'torch', 'numpy', 'PIL', 'av'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 # ---- refusals ----
 
 

@@ -11,6 +11,7 @@ from soak import (
     Workshop,
     cap_memory,
     content,
+    draw_long_films,
     fail_calls,
     fill_disk,
     repeat,
@@ -87,6 +88,11 @@ def test_inversion_halves_its_batches_too(shop: Workshop) -> None:
 def test_a_capped_address_space_is_no_crash(shop: Workshop) -> None:
     tally = cap_memory(shop, 3)
     assert tally.good and tally.clean > 0, tally
+
+
+def test_memory_does_not_grow_with_the_film(shop: Workshop) -> None:
+    tally = draw_long_films(shop, 200)
+    assert tally.good and tally.passed == 3, tally
 
 
 def test_nan_from_the_network_never_reaches_a_film(shop: Workshop) -> None:

@@ -61,12 +61,15 @@ def invert(
     with claim(out):
         pipe = options.load_pipeline(model, device, dtype, offline, quiet)
 
+        first = batch_size or default_batch_size(pipe.model.shape)
+
         def find(size: int) -> tuple[tuple[Keyframe, ...], int, int]:
+            if size < first:
+                options.say(f"Memory ran out; once more, {size} at a time.", quiet)
             return *find_keyframes(
                 pipe.model, images, plan, size, pipe.progress_bar, repair=repair
             ), size
 
-        first = batch_size or default_batch_size(pipe.model.shape)
         keyframes, nfe, size = halve_until_it_fits(find, first)
         notes = [
             source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)

@@ -136,11 +136,13 @@ def morph(
             around = circumstances(pipe.device, dtype, size)
             work = stack.enter_context(open_work(out, identity, around, allow_drift=allow_drift))
 
-        def make(size: int) -> tuple[Morph, CountCalls]:
+        def make(fewer: int) -> tuple[Morph, CountCalls]:
+            if fewer < size:
+                options.say(f"Memory ran out; once more, {fewer} at a time.", quiet)
             film = pipe.morph(
                 keyframes,
                 plan=plan,
-                batch_size=size,
+                batch_size=fewer,
                 style=style,
                 keep=work or forget,
                 repair=repair,
