@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: demo test lint clean help docs notebooks
+.PHONY: demo test soak lint clean help docs notebooks
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -38,6 +38,9 @@ $(VENV)/.docs: $(VENV)/.core
 docs: $(VENV)/.docs  ## the documentation, in site/
 	$(BIN)/python docs/write_cli.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+soak: $(VENV)/.test  ## breaks runs by the thousand, for hours; SCALE=0.04 is minutes
+	$(BIN)/python tests/soak.py --scale $(or $(SCALE),1) --write docs/reliability.md
 
 lint: $(VENV)/.test  ## ruff and the type checker
 	$(BIN)/ruff check .

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,11 +250,11 @@ def test_an_output_is_claimed_once_and_freed_at_the_end(tmp_path: Path) -> None:
 
 def test_the_claim_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
     out = tmp_path / "film.gif"
-    pid = os.fork()
-    if pid == 0:
-        with claim(out):
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+    code = (
+        "import os, signal\nfrom ddim_interp.files import claim\n"
+        f"with claim({os.fspath(out)!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 1
     with claim(out):
         pass
@@ -259,8 +262,6 @@ def test_the_claim_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_a_work_folder_without_work_goes(tmp_path: Path) -> None:
-    import re
-
     with pytest.raises(ValueError), work_folder(tmp_path / "a", re.compile("x")):
         raise ValueError
     assert not list(tmp_path.iterdir())
