@@ -28,6 +28,7 @@ from ddim_interp.solver import (
     RK45,
     SOLVERS,
     ImplicitEquation,
+    Leapfrog,
     PairSolver,
     Solver,
     State,
@@ -47,9 +48,13 @@ GAUSSIAN = GaussianDenoiser(
     mean=0.3, variance=torch.linspace(0.01, 1, 192).double().reshape(1, *SHAPE)
 )
 
+PAIRS = ("leapfrog", "bdia", "o-belm", "edict")
+
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 every_exact_solver = pytest.mark.parametrize("name", [n for n, e in SOLVERS.items() if e.exact])
-every_pair = pytest.mark.parametrize("pair", [EDICT(), EDICT(p=0.97), BDIA(), BDIA(0.6), OBELM()])
+every_pair = pytest.mark.parametrize(
+    "pair", [EDICT(), EDICT(p=0.97), BDIA(), BDIA(0.6), OBELM(), Leapfrog(), Leapfrog(0.7)]
+)
 
 
 @dataclass(frozen=True)
@@ -283,7 +288,7 @@ def test_a_settled_state_keeps_the_other_member(pair: Solver) -> None:
     assert settle(pair, z).memory == z.memory
 
 
-@pytest.mark.parametrize("name", [n for n in SOLVERS if n not in ("edict", "bdia", "o-belm")])
+@pytest.mark.parametrize("name", [n for n in SOLVERS if n not in PAIRS])
 def test_a_settled_state_drops_what_only_helped(name: str) -> None:
     solver = make_solver(name, SCHEDULE)
     z = last(invert(TwoHills(), PICTURES, make_grid(SCHEDULE, 4), solver))
@@ -311,7 +316,7 @@ def test_pure_noise_is_left_by_those_who_can_and_refused_by_the_others(name: str
             solver.step(GAUSSIAN, state, s)
 
 
-@pytest.mark.parametrize("pair", [BDIA(), OBELM()])
+@pytest.mark.parametrize("pair", [BDIA(), OBELM(), Leapfrog()])
 def test_a_pair_is_not_carried_over_another_grid(pair: Solver) -> None:
     z = last(invert(TwoHills(), PICTURES, make_grid(SCHEDULE, 10), pair))
     with pytest.raises(ScheduleError, match="use the grid it was made on"):
@@ -324,6 +329,12 @@ def test_a_gamma_that_forgets_or_explodes_is_refused(gamma: float) -> None:
         BDIA(gamma)
 
 
+@pytest.mark.parametrize("damping", [-0.1, 1.1])
+def test_a_damping_that_does_not_damp_is_refused(damping: float) -> None:
+    with pytest.raises(ArgumentError, match="from 0, for none, to 1"):
+        Leapfrog(damping)
+
+
 @pytest.mark.parametrize("p", [-0.5, 0.0, 1.1])
 def test_a_mixing_that_cannot_be_unmixed_is_refused(p: float) -> None:
     with pytest.raises(ArgumentError, match=r"such as 0\.93"):
@@ -331,5 +342,5 @@ def test_a_mixing_that_cannot_be_unmixed_is_refused(p: float) -> None:
 
 
 def test_an_unknown_solver_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ArgumentError, match=r"choose one of ddim, .*trapezoid.*o-belm"):
+    with pytest.raises(ArgumentError, match=r"choose one of ddim, .*trapezoid.*leapfrog"):
         make_solver("euler", SCHEDULE)

@@ -9,7 +9,7 @@ from ddim_interp.denoiser import GaussianDenoiser
 from ddim_interp.grid import make_grid
 from ddim_interp.latents import draw
 from ddim_interp.schedule import Level, NoiseSchedule
-from ddim_interp.solver import BDIA, EDICT, OBELM, PairSolver, Solver, State
+from ddim_interp.solver import BDIA, EDICT, OBELM, Leapfrog, PairSolver, Solver, State
 from ddim_interp.trajectory import invert, last, sample
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -54,6 +54,14 @@ def test_o_belm_weighs_by_its_steps() -> None:
     assert_close(OBELM().step(GAUSSIAN, State(Y, T, ((R, X),)), S).x, x_s)
 
 
+@pytest.mark.parametrize(("damping", "like"), [(0.0, BDIA(1.0)), (1.0, OBELM())])
+def test_the_leapfrog_lies_between_bdia_and_o_belm(damping: float, like: Solver) -> None:
+    """On a grid even in log σ̄."""
+    grid = make_grid(SCHEDULE, 30)
+    for r, t, s in zip(grid, grid[1:], grid[2:], strict=False):
+        assert Leapfrog(damping).weight(r, t, s) == pytest.approx(like.weight(r, t, s), rel=1e-9)
+
+
 def test_o_belm_is_exact_where_x_bar_is_a_parabola() -> None:
     """Local error O(h³): x̄ = σ̄² is stepped without error, whatever the steps."""
 
@@ -67,7 +75,7 @@ def test_o_belm_is_exact_where_x_bar_is_a_parabola() -> None:
     assert_close(OBELM().step(Parabola(), State(x(T), T, ((R, x(R)),)), S).x, x(S))
 
 
-@pytest.mark.parametrize("pair", [EDICT(), BDIA(), OBELM()])
+@pytest.mark.parametrize("pair", [EDICT(), BDIA(), OBELM(), Leapfrog()])
 def test_a_pair_in_float32_is_exact_to_rounding(pair: Solver) -> None:
     grid, picture = make_grid(SCHEDULE, 20, "leading"), draw([2], (3, 8, 8)).tanh()
     z = last(invert(GAUSSIAN, picture, grid, pair))

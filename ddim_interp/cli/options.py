@@ -60,9 +60,10 @@ SOLVERS = (
     "trapezoid",
     "dpmpp-2m",
     "rk45",
-    "edict",
+    "leapfrog",
     "bdia",
     "o-belm",
+    "edict",
 )
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 

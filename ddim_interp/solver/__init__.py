@@ -8,6 +8,7 @@ from ddim_interp.solver.edict import EDICT
 from ddim_interp.solver.exact import Exact
 from ddim_interp.solver.heun import Heun
 from ddim_interp.solver.implicit import ImplicitEquation, Solution
+from ddim_interp.solver.leapfrog import Leapfrog
 from ddim_interp.solver.obelm import OBELM
 from ddim_interp.solver.registry import SOLVERS, SolverEntry, make_solver
 from ddim_interp.solver.rk45 import RK45
@@ -25,6 +26,7 @@ __all__ = [
     "Exact",
     "Heun",
     "ImplicitEquation",
+    "Leapfrog",
     "PairSolver",
     "Solution",
     "Solver",

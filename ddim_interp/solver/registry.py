@@ -6,14 +6,16 @@ from typing import NamedTuple
 from ddim_interp.errors import ArgumentError
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver.base import Solver
-from ddim_interp.solver.bdia import BDIA, NAIVE
+from ddim_interp.solver.bdia import BDIA
 from ddim_interp.solver.ddim import DDIM
 from ddim_interp.solver.dpmpp import DPMpp2M
 from ddim_interp.solver.edict import EDICT
 from ddim_interp.solver.exact import Exact
 from ddim_interp.solver.heun import Heun
 from ddim_interp.solver.implicit import ImplicitEquation
+from ddim_interp.solver.leapfrog import Leapfrog
 from ddim_interp.solver.obelm import OBELM
+from ddim_interp.solver.pair import NAIVE
 from ddim_interp.solver.rk45 import RK45
 from ddim_interp.solver.trapezoid import Trapezoid
 
@@ -69,12 +71,22 @@ SOLVERS: dict[str, SolverEntry] = {
     "rk45": SolverEntry(
         RK45, 5, None, None, False, "adaptive; the trajectory itself, as a yardstick"
     ),
-    "edict": SolverEntry(lambda _: EDICT(), 1, 2, 2, True, "a pair, by algebra; up to 50 steps"),
+    "leapfrog": SolverEntry(
+        lambda _: Leapfrog(),
+        2,
+        1,
+        1,
+        True,
+        "a pair, by algebra: most for the evaluations, to and fro",
+    ),
     "bdia": SolverEntry(
-        lambda _: BDIA(), 2, 1, 1, True, "a pair, by algebra: cheapest there and back; poor blends"
+        lambda _: BDIA(), 2, 1, 1, True, "a pair, by algebra; ripples once it is blended"
     ),
     "o-belm": SolverEntry(
-        lambda _: OBELM(), 2, 1, 1, True, "a pair, by algebra; with leading spacing only"
+        lambda _: OBELM(), 2, 1, 1, True, "a pair, by algebra; loud latents, but on leading grids"
+    ),
+    "edict": SolverEntry(
+        lambda _: EDICT(), 1, 2, 2, True, "a pair, by algebra; not to be blended, up to 50 steps"
     ),
 }
 """Solvers by name; the command line's choices come from here."""
