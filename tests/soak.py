@@ -619,7 +619,7 @@ def report(tallies: list[Tally], drift: list[Difference], scale: float, seconds:
         lines.append(f"| {t.goal} | {t.what} | {' | '.join(map(str, (*numbers, *again)))} |")
     lines += [
         "",
-        "| compared with the same batch of 4, 2 threads | equal values | largest difference |",
+        "| embedded model, 4 frames, against batch 4, 2 threads | equal values | largest difference |",
         "|---|--:|--:|",
     ]
     lines += [f"| {row.what} | {row.equal:.3%} | {row.most} |" for row in drift]
@@ -647,7 +647,7 @@ def main() -> int:
     if options.write:
         mark = "<!-- measured -->\n"
         before = options.write.read_text().split(mark)[0]
-        options.write.write_text(before + mark + text)
+        options.write.write_text(before + mark + "\n" + text)
     return 0 if all(tally.good for tally in tallies) else 1
 
 
