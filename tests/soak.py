@@ -619,7 +619,7 @@ def report(tallies: list[Tally], drift: list[Difference], scale: float, seconds:
         lines.append(f"| {t.goal} | {t.what} | {' | '.join(map(str, (*numbers, *again)))} |")
     lines += [
         "",
-        "| embedded model, 4 frames, against batch 4, 2 threads | equal values | largest difference |",
+        "| embedded model, against batch 4, 2 threads | equal values | largest difference |",
         "|---|--:|--:|",
     ]
     lines += [f"| {row.what} | {row.equal:.3%} | {row.most} |" for row in drift]
