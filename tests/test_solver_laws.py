@@ -32,6 +32,7 @@ from ddim_interp.solver import (
     PairSolver,
     Solver,
     State,
+    begin,
     carry,
     make_solver,
     settle,
@@ -293,6 +294,18 @@ def test_a_settled_state_drops_what_only_helped(name: str) -> None:
     solver = make_solver(name, SCHEDULE)
     z = last(invert(TwoHills(), PICTURES, make_grid(SCHEDULE, 4), solver))
     assert settle(solver, z).memory == ()
+
+
+@every_solver
+def test_noise_begins_as_an_inversion_ends_and_is_sampled_the_same(name: str) -> None:
+    grid, solver = make_grid(SCHEDULE, 10), tight(name)
+    inverted = settle(solver, last(invert(TwoHills(), PICTURES, grid, solver)))
+    begun = begin(solver, TwoHills(), Z, grid)
+    assert torch.equal(begun.x, Z)
+    assert begun.level == inverted.level
+    assert [level for level, _ in begun.memory] == [level for level, _ in inverted.memory]
+    alone, paired = (last(sample(TwoHills(), z, grid, solver)).x for z in (Z, begun))
+    assert_close(paired, alone, rtol=0, atol=1e-9)
 
 
 # Refusals

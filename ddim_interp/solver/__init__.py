@@ -1,6 +1,6 @@
 """Solvers carry a latent one step along the noise axis, and can undo the step. One file each."""
 
-from ddim_interp.solver.base import PairSolver, Solver, State, carry, settle
+from ddim_interp.solver.base import PairSolver, Solver, State, begin, carry, settle
 from ddim_interp.solver.bdia import BDIA
 from ddim_interp.solver.ddim import DDIM, Bound, clip_to, threshold_at
 from ddim_interp.solver.dpmpp import DPMpp2M
@@ -33,6 +33,7 @@ __all__ = [
     "SolverEntry",
     "State",
     "Trapezoid",
+    "begin",
     "carry",
     "clip_to",
     "make_solver",

@@ -20,7 +20,17 @@ from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 
-__all__ = ["Memory", "PairSolver", "Solver", "State", "carry", "check_arrival", "check_departure"]
+__all__ = [
+    "Memory",
+    "PairSolver",
+    "Solver",
+    "State",
+    "begin",
+    "carry",
+    "check_arrival",
+    "check_departure",
+    "settle",
+]
 
 Memory = tuple[tuple[Level, Tensor], ...]
 """Tensors of x's shape, each with the level it belongs to; oldest first."""
@@ -38,7 +48,7 @@ class State:
         level: How noisy they are.
         memory: What the solver remembers, if anything: ε or x̂_0 at levels it came through, which
             save evaluations or raise the order and may be dropped at the end of a walk; or the
-            other member of a pair, which may not (`PairSolver`).
+            other member of a pair, which may not (`PairSolver`, `settle`).
         residual: How far the last step missed the equation it solved, per picture, (N,): root mean
             square, in the units of x at the cleaner end of the step, so that 2/255 is one 8-bit
             level there. None where nothing had to be solved, or nothing was measured.
@@ -137,3 +147,22 @@ def settle(solver: Solver, state: State) -> State:
     A pair solver's other member stays: it is half of the latent.
     """
     return State(state.x, state.level, state.memory if isinstance(solver, PairSolver) else ())
+
+
+def begin(solver: Solver, denoiser: Denoiser, x_T: Latents, grid: Grid) -> State:
+    """Noise as an inversion to the top of this grid would have left it, so that the two can blend.
+
+    A pair solver's other member is what sampling will make of x_T in its first step, which is taken
+    and undone for it: one evaluation for the two-step rules, four for EDICT, none for all others.
+
+    Args:
+        solver: What will sample it.
+        denoiser: What it will ask.
+        x_T: Latents at `grid[0]`, (N, C, H, W).
+        grid: Levels, noisy to clean.
+    """
+    state = State(x_T, grid[0])
+    if not isinstance(solver, PairSolver):
+        return state
+    state = solver.inverse(denoiser, solver.step(denoiser, state, grid[1]), grid[0])
+    return State(x_T, grid[0], state.memory)
