@@ -38,8 +38,9 @@ class RK45:
     Between two levels of the grid it takes the substeps that keep the estimated error, in units of
     atol + rtol |x̄|, below 1: root mean square over a picture, for the worst picture of the batch.
     Six evaluations a substep, also for one that is refused. The inverse is the same walked
-    upwards; the round trip closes to the tolerance. With tight tolerances this is the trajectory
-    itself, and what other solvers' latents are to be compared with.
+    upwards; the round trip closes to the tolerance, times what the trajectory magnifies on the way.
+    With tight tolerances this is the trajectory itself, and what other solvers' latents are to be
+    compared with.
 
     Substeps end where the grid does not, so the timestep there has to be asked of the schedule.
     The clean end (timestep −1), of which a network knows nothing, is reached and left by DDIM's
