@@ -26,7 +26,7 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.repair import repair_inversion
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Frame
-from ddim_interp.solver import State
+from ddim_interp.solver import State, begin
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = [
@@ -210,9 +210,10 @@ def _find(model: Model, source: Source, plan: Plan) -> list[Keyframe | Picture]:
                 f"{text} is pure noise, and depth {plan.depth:g} stops where pictures are still "
                 "half there; give a picture, or leave the depth at 1."
             )
-        top = plan.walk(model.schedule)[0][0]
+        grid, solver = plan.walk(model.schedule)
         latent = model.place(draw([_seed(text)], model.shape))
-        return [Keyframe(text, State(latent, top))]
+        with torch.inference_mode():
+            return [Keyframe(text, begin(solver, model.denoiser, latent, grid))]
     latents = _LATENTS.fullmatch(text)
     if latents:
         return list(_from_file(model, latents[1], latents[2], plan))

@@ -62,6 +62,13 @@ def test_equal_keyframes_stand_still(tiny):
     assert all(np.abs(frame.astype(int) - frames[0]).max() <= 1 for frame in frames)
 
 
+@pytest.mark.parametrize("solver", ["leapfrog", "bdia", "edict"])
+def test_pairs_of_pictures_and_seeds_blend(tiny, pictures, solver):
+    frames = draw(tiny, [pictures[0], "seed:1"], Plan(steps=6, solver=solver), frames=5)
+    np.testing.assert_array_equal(frames[0], open_image(pictures[0], 16).frame)
+    assert len(frames) == 5
+
+
 def test_a_loop_comes_back_without_a_doubled_frame(tiny):
     film = tiny.morph(["seed:1", "seed:2", "seed:3"], plan=FAST, frames=9, loop=True)
     assert film.times[0] == 0 and film.times[-1] < 1
