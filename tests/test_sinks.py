@@ -81,7 +81,8 @@ def read(path: Path) -> tuple[Film, Fraction]:
 
 
 def psnr(a: Film, b: Film) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+    error = np.mean((a.astype(float) - b) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
 
 
 # --- truth -------------------------------------------------------------------------------------
