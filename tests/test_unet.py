@@ -5,7 +5,6 @@ import json
 import math
 import pickle
 import random
-from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -47,15 +46,6 @@ SKIPPING: dict[str, Any] = {
     "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
 }
 KINDS = {"plain": SMALL, "skipping": SKIPPING}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from a second thread, and lose much where cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(config: dict[str, Any], **changes: Any) -> UNet2DModel:
