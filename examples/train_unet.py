@@ -9,7 +9,7 @@ log, sheets of samples and state.pt: after a kill, the same command goes on from
 
 The recipe. Pictures are drowned in noise, x_t = √ᾱ x_0 + √(1−ᾱ) ε, and the network learns to tell
 v = √ᾱ ε − √(1−ᾱ) x_0 (Salimans & Ho 2022, arXiv:2202.00512, appendix D) under the plain squared
-error. Noise levels are drawn by log σ̄ ~ N(mean, std²), σ̄ = √(1−ᾱ) / √ᾱ (Karras et al. 2022,
+error; with `--predict epsilon`, to tell ε, as the models of Ho et al. 2020 do. Noise levels are drawn by log σ̄ ~ N(mean, std²), σ̄ = √(1−ᾱ) / √ᾱ (Karras et al. 2022,
 arXiv:2206.00364, table 1): the mean decides where the effort goes. Shapes are decided where log σ̄
 is above 1, and error weights that favour clean levels (min-SNR) starve them. Betas are linear: they
 end in almost pure noise and every step can be undone, which is not so for capped cosine betas.
@@ -40,17 +40,13 @@ from ddim_interp.files import atomic_file
 from ddim_interp.grid import make_grid
 from ddim_interp.images import to_frames
 from ddim_interp.latents import draw
-from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
+from ddim_interp.schedule import NoiseSchedule, PredictionType, SchedulerConfig
 from ddim_interp.trajectory import last, sample
 from ddim_interp.unet import UNet2DModel
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 BANDS = 4  # the log gives the loss by quarters of the timesteps: one figure would hide the shapes
-SCHEDULER = SchedulerConfig(
-    prediction_type="v_prediction",
-    clip_sample=False,
-    set_alpha_to_one=False,  # the cleanest level is t = 0, where inversion starts
-)
+PREDICTIONS: dict[str, PredictionType] = {"v": "v_prediction", "epsilon": "epsilon"}
 
 
 # ── the pictures ──────────────────────────────────────────────────────────────────────────────────
@@ -133,6 +129,13 @@ def random_views(x: Tensor, size: int, flip: bool, g: Generator) -> Tensor:
 # ── the noise ─────────────────────────────────────────────────────────────────────────────────────
 
 
+def scheduler_config(predict: str) -> SchedulerConfig:
+    """Linear betas; the cleanest level is t = 0, where inversion starts."""
+    return SchedulerConfig(
+        prediction_type=PREDICTIONS[predict], clip_sample=False, set_alpha_to_one=False
+    )
+
+
 def log_ratios(schedule: NoiseSchedule) -> Tensor:
     """log σ̄ of each timestep, rising, (T,)."""
     return torch.tensor(
@@ -182,7 +185,8 @@ class Training:
         self.optimizer = torch.optim.AdamW(
             self.unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=on_gpu
         )
-        self.table = log_ratios(NoiseSchedule.from_config(SCHEDULER)).to(self.device)
+        self.scheduler = scheduler_config(options.predict)
+        self.table = log_ratios(NoiseSchedule.from_config(self.scheduler)).to(self.device)
         self.generator = Generator(self.device)
         self.seen = 0  # pictures
         self.seconds = 0.0  # of training, over all runs
@@ -198,8 +202,9 @@ class Training:
         t = timesteps_at(log_ratio, self.table)
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            v = self.forward(signal * x_0 + noise * eps, t)
-        loss = (v.float() - (signal * eps - noise * x_0)).square().mean((1, 2, 3))
+            told = self.forward(signal * x_0 + noise * eps, t)
+        target = signal * eps - noise * x_0 if self.options.predict == "v" else eps
+        loss = (told.float() - target).square().mean((1, 2, 3))
         loss.mean().backward()
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         for group in self.optimizer.param_groups:
@@ -256,11 +261,13 @@ def new_unet(size: int, channels: Sequence[int], layers: int, attention: int) ->
 
 
 @torch.inference_mode()
-def sheet(unet: UNet2DModel, count: int, steps: int = 25) -> Image.Image:
+def sheet(
+    unet: UNet2DModel, scheduler: SchedulerConfig, count: int, steps: int = 25
+) -> Image.Image:
     """What the network makes of seeds 0 … count − 1."""
     side = unet.config.sample_size
-    grid = make_grid(NoiseSchedule.from_config(SCHEDULER), steps)
-    denoiser = NetworkDenoiser(unet, "v_prediction")
+    grid = make_grid(NoiseSchedule.from_config(scheduler), steps)
+    denoiser = NetworkDenoiser(unet, scheduler.prediction_type)
     latents = draw(range(count), (3, side, side)).split(64)
     return tiled(
         torch.cat([last(sample(denoiser, x_T.to(unet.device), grid)).x.cpu() for x_T in latents])
@@ -288,6 +295,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--channels", type=int, nargs="+", default=[24, 48, 96, 192], help="... its widths")
     add("--layers", type=int, default=1, help="... its ResNets per block")
     add("--attention", type=int, default=1, help="... its levels with attention, the coarsest")
+    add("--predict", choices=PREDICTIONS, default="v", help="what the network is to tell")
     add("--pictures", type=int, default=1_500_000, help="length of the training, in pictures drawn")
     add("--batch-size", type=int, default=64)
     add("--learning-rate", type=float, default=1e-3, help="at its highest")
@@ -350,7 +358,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     training.save(state)
     save_sheet(folder, training, 64)
     weights = training.average.half() if o.half else training.average
-    write_checkpoint(o.output, weights, SCHEDULER, overwrite=True)
+    write_checkpoint(o.output, weights, training.scheduler, overwrite=True)
 
 
 def bands(t: Tensor, loss: Tensor, timesteps: int) -> Tensor:
@@ -373,7 +381,9 @@ def write_log(path: Path, training: Training, sums: Tensor) -> None:
 
 
 def save_sheet(folder: Path, training: Training, count: int) -> None:
-    sheet(training.average, count).save(folder / f"samples-{training.seen:09d}.png")
+    sheet(training.average, training.scheduler, count).save(
+        folder / f"samples-{training.seen:09d}.png"
+    )
 
 
 if __name__ == "__main__":

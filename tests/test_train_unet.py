@@ -67,15 +67,18 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
     model = read_checkpoint(tmp_path / "killed")
-    assert model.scheduler_config == recipe.SCHEDULER
+    assert model.scheduler_config == recipe.scheduler_config("v")
     torch.testing.assert_close(dict(model.unet.state_dict()), dict(first["average"]))
     with Image.open(killed.with_name("samples-000000080.png")) as sheet:
         assert sheet.size == (8 * 16, 8 * 16)
 
 
-def test_the_loss_falls(recipe: ModuleType, pictures: Path, tmp_path: Path) -> None:
-    options = ["--pictures", "1600", "--batch-size", "16", "--warmup", "50"]
+@pytest.mark.parametrize("predict", ["v", "epsilon"])
+def test_the_loss_falls(recipe: ModuleType, pictures: Path, tmp_path: Path, predict: str) -> None:
+    options = ["--pictures", "1600", "--batch-size", "16", "--warmup", "50", "--predict", predict]
     recipe.main([str(pictures), "-o", str(tmp_path / "model"), *TINY, *options])
+    told = read_checkpoint(tmp_path / "model").scheduler_config.prediction_type
+    assert told.startswith(predict)
     log = np.genfromtxt(tmp_path / "model-training" / "log.csv", delimiter=",", names=True)
     losses = np.stack([log[name] for name in log.dtype.names if name.startswith("loss")])
     assert np.nanmean(losses[:, -20:]) < 0.8 * np.nanmean(losses[:, :20])
@@ -85,7 +88,7 @@ def test_training_goes_on_from_another_model(
     recipe: ModuleType, pictures: Path, tmp_path: Path
 ) -> None:
     start = recipe.new_unet(16, (8, 16), layers=1, attention=1)
-    recipe.write_checkpoint(tmp_path / "start", start, recipe.SCHEDULER)
+    recipe.write_checkpoint(tmp_path / "start", start, recipe.scheduler_config("v"))
     still = ["--learning-rate", "0", "--pictures", "8", "--half"]
     recipe.main(
         [str(pictures), "-o", str(tmp_path / "m"), "--init", str(tmp_path / "start"), *TINY, *still]
@@ -128,7 +131,7 @@ def test_a_view_without_room_to_move_is_the_picture_or_its_mirror_image(recipe: 
 
 
 def test_noise_levels_have_the_mean_and_spread_asked_for(recipe: ModuleType) -> None:
-    table = recipe.log_ratios(NoiseSchedule.from_config(recipe.SCHEDULER))
+    table = recipe.log_ratios(NoiseSchedule.from_config(recipe.scheduler_config("v")))
     draws = recipe.draw_levels(4096, 0.6, 1.2, table, Generator().manual_seed(0))
     assert draws.mean().item() == pytest.approx(0.6, abs=0.01)
     assert draws.std().item() == pytest.approx(1.2, abs=0.01)
@@ -137,7 +140,7 @@ def test_noise_levels_have_the_mean_and_spread_asked_for(recipe: ModuleType) -> 
 def test_a_noise_level_is_told_by_the_timestep_that_the_schedule_has_for_it(
     recipe: ModuleType,
 ) -> None:
-    schedule = NoiseSchedule.from_config(recipe.SCHEDULER)
+    schedule = NoiseSchedule.from_config(recipe.scheduler_config("v"))
     table = recipe.log_ratios(schedule)
     log_ratio = torch.tensor([-4.0, -1.5, 0.0, 2.5, 5.0])
     told = recipe.timesteps_at(log_ratio, table).tolist()
