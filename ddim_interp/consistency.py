@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -20,7 +21,6 @@ from ddim_interp.inversion import Inversion, invert_images, sample_latents
 from ddim_interp.model import Model, Plan
 from ddim_interp.path import KeyframePath
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver import State
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["Consistency", "Doubling", "RoundTrip", "check_model"]
@@ -131,6 +131,57 @@ class Consistency:
             )
         return "; ".join(said)
 
+    def describe(self, names: Sequence[str]) -> dict[str, Any]:
+        """What was found, as JSON values; `names` are those of the pictures."""
+        return {
+            "table": [
+                {
+                    "steps": trip.steps,
+                    "method": trip.method,
+                    "nfe": round(trip.nfe, 2),
+                    "mse": _finite(trip.mse),
+                    "psnr": _finite(trip.fidelity.psnr),
+                    "max_level": trip.max_level,
+                    "latent_power": _finite(trip.latent_power),
+                    "patch_correlation": _finite(trip.patch_correlation),
+                    "latent_mse": _finite(trip.latent_mse),
+                    "seconds": round(trip.seconds, 4),
+                    "trouble": trip.trouble or None,
+                }
+                for trip in self.table
+            ],
+            "method": self.method,
+            "doubling": [
+                {
+                    "steps": each.steps,
+                    "mse": _finite(each.fidelity.mse),
+                    "psnr": _finite(each.fidelity.psnr),
+                }
+                for each in self.doublings
+            ],
+            "self_interpolation": {
+                "mse": _finite(self.standing.mse),
+                "psnr": _finite(self.standing.psnr),
+                "max_level": self.standing.max_level,
+            },
+            "pictures": [
+                {
+                    "source": name,
+                    "grade": certificate.grade,
+                    "roundtrip_mse": certificate.roundtrip_mse,
+                    "roundtrip_max_level": certificate.roundtrip_max_level,
+                    "latent_power": certificate.latent_power,
+                    "whiteness": certificate.whiteness,
+                    "kurtosis": certificate.kurtosis,
+                    "neighbour_correlation": certificate.neighbour_correlation,
+                    "verdict": certificate.verdict,
+                }
+                for name, certificate in zip(names, self.certificates, strict=True)
+            ],
+            "good": self.good,
+            "verdict": self.verdict,
+        }
+
 
 @torch.inference_mode()
 def check_model(
@@ -141,19 +192,17 @@ def check_model(
     *,
     steps: Sequence[int] = (10, 20, 50, 100),
     methods: Sequence[str] = ("ddim-naive", "ddim"),
-    batch_size: int = 16,
     watch: Watch = unwatched,
 ) -> Consistency:
     """Run every check.
 
     Args:
-        model: The model.
+        model: The model; `InBatches` of its denoiser bounds the memory that many pictures take.
         images: Pictures to take there and back, (N, C, H, W), in [−1, 1].
         latents: Noise to take there and back, (M, C, H, W).
         plan: The spacing and the depth; its steps and its solver are not used.
         steps: Numbers of steps, rising.
         methods: Names from `SOLVERS`; the last is what the verdict is about.
-        batch_size: Pictures in the network at once.
         watch: Sees the table grow.
 
     Raises:
@@ -175,7 +224,7 @@ def check_model(
         for (number, method), each in plans.items():
             try:
                 trip, there, back = _there_and_back(
-                    model, images, latents, each, RoundTrip(number, method), batch_size
+                    model, images, latents, each, RoundTrip(number, method)
                 )
             except (NonFiniteError, NotInvertibleError, ScheduleError) as error:
                 if each is final:
@@ -209,13 +258,12 @@ def _there_and_back(
     latents: Latents,
     plan: Plan,
     trip: RoundTrip,
-    batch_size: int,
 ) -> tuple[RoundTrip, Inversion, Latents]:
     """The figures, the inversion of the pictures, and what the latents came back as."""
-    drawn = torch.cat([sample_latents(model, z, plan) for z in torch.split(latents, batch_size)])
+    drawn = sample_latents(model, latents, plan)
     started = time.perf_counter()
-    there = _invert(model, images, plan, batch_size)
-    back = _invert(model, drawn, plan, batch_size)
+    there = invert_images(model, images, plan)
+    back = invert_images(model, drawn, plan)
     seconds = time.perf_counter() - started
     count = len(images) + len(latents)
     return (
@@ -234,21 +282,14 @@ def _there_and_back(
     )
 
 
-def _invert(model: Model, images: Images, plan: Plan, batch_size: int) -> Inversion:
-    """One inversion of any number of pictures; what the solver remembers is let go."""
-    parts = [invert_images(model, batch, plan) for batch in torch.split(images, batch_size)]
-    return Inversion(
-        State(torch.cat([part.state.x for part in parts]), parts[0].state.level),
-        torch.cat([part.decoded for part in parts]),
-        tuple(each for part in parts for each in part.certificates),
-        sum(part.nfe for part in parts),
-        images,
-    )
-
-
 def _with_doubles(steps: Sequence[int], most: int) -> list[int]:
     return sorted({*steps, *(2 * number for number in steps if 2 * number <= most)})
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity: None stands for equal pictures, or for no figure."""
+    return value if math.isfinite(value) else None

@@ -20,6 +20,7 @@ __all__ = [
     "Denoiser",
     "Fallback",
     "GaussianDenoiser",
+    "InBatches",
     "NetworkDenoiser",
     "Prediction",
     "add_noise",
@@ -182,6 +183,28 @@ class CountCalls:
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         self.nfe += len(x_t)
         return self.denoiser(x_t, t)
+
+
+@dataclass(frozen=True)
+class InBatches:
+    """A denoiser that is asked about a few pictures at a time, however many there are.
+
+    Args:
+        denoiser: Whom to ask.
+        size: Pictures at once.
+
+    Example:
+        >>> x = torch.randn(5, 1, 2, 2)
+        >>> InBatches(GaussianDenoiser(), 2)(x, Level(500.0, 0.5)).eps.shape
+        torch.Size([5, 1, 2, 2])
+    """
+
+    denoiser: Denoiser
+    size: int
+
+    def __call__(self, x_t: Latents, t: Level) -> Prediction:
+        parts = [self.denoiser(batch, t) for batch in torch.split(x_t, self.size)]
+        return Prediction(*map(torch.cat, zip(*parts, strict=True)))
 
 
 class Fallback:

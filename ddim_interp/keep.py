@@ -8,9 +8,12 @@ has done already, to the bit.
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-__all__ = ["Keep", "Kept", "forget"]
+from ddim_interp.shapes import Frames
+
+__all__ = ["Keep", "Kept", "forget", "keep_frames"]
 
 
 class Kept(NamedTuple):
@@ -29,3 +32,9 @@ class Keep(Protocol):
 def forget(name: str, make: Callable[[], Kept]) -> Kept:
     """Nothing is remembered."""
     return make()
+
+
+def keep_frames(keep: Keep, name: str, make: Callable[[], Frames]) -> Frames:
+    """The frames that `make` draws, (F, H, W, 3), uint8, or drew before under that name."""
+    kept = keep(name, lambda: Kept({"frames": torch.from_numpy(make())}))
+    return kept.tensors["frames"].numpy()

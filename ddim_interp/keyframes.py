@@ -19,13 +19,13 @@ from ddim_interp.errors import ArgumentError, InputMissingError, LatentsError
 from ddim_interp.files import StrPath, sha256_bytes, sha256_file, shown
 from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
-from ddim_interp.keep import Keep, Kept, forget
+from ddim_interp.keep import Keep, Kept, forget, keep_frames
 from ddim_interp.latent_file import parse_certificate, read_latents
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.model import Model, Plan
 from ddim_interp.repair import repair_inversion
 from ddim_interp.schedule import Level
-from ddim_interp.shapes import Frame
+from ddim_interp.shapes import Frame, Frames
 from ddim_interp.solver import State, begin
 from ddim_interp.watch import Watch, unwatched
 
@@ -170,12 +170,17 @@ def decode_keyframes(
     batch_size: int,
     watch: Watch = unwatched,
     counted: CountCalls | None = None,
+    keep: Keep = forget,
 ) -> Iterator[Frame]:
     """Draw each keyframe's latent as a picture, (H, W, 3), uint8, in order."""
     for start in range(0, len(keyframes), batch_size):
         batch = keyframes[start : start + batch_size]
-        state = join_states([keyframe.state for keyframe in batch])
-        yield from to_frames(sample_latents(model, state, plan, watch, counted))
+
+        def decode(batch: Sequence[Keyframe] = batch) -> Frames:
+            state = join_states([keyframe.state for keyframe in batch])
+            return to_frames(sample_latents(model, state, plan, watch, counted))
+
+        yield from keep_frames(keep, f"pictures-{batch_size}-{start}", decode)
 
 
 def join_states(states: Sequence[State]) -> State:

@@ -25,6 +25,7 @@ from ddim_interp.tensors import read_header, read_tensors, write_tensors
 __all__ = [
     "LatentFile",
     "check_latents_name",
+    "describe_latents",
     "parse_certificate",
     "read_latents",
     "read_latents_recipe",
@@ -60,27 +61,11 @@ class LatentFile:
         return None if entry is None else parse_certificate(entry)
 
 
-def write_latents(
-    path: StrPath,
-    state: State,
-    model: Model,
-    plan: Plan,
-    sources: Sequence[Mapping[str, Any]] = (),
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write latents, what decodes them, and the proof that they do.
-
-    Raises:
-        ArgumentError: The name does not end in `.safetensors`.
-        OutputError: The file exists, or cannot be created.
-        StorageError: The disk is full, or fails.
-    """
-    check_latents_name(path)
-    tensors = {"latents": state.x.float()}
-    for number, (_, tensor) in enumerate(state.memory):
-        tensors[f"memory.{number}"] = tensor
-    note = {
+def describe_latents(
+    state: State, model: Model, plan: Plan, sources: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """What a latent file says of itself: what decodes its latents, and the proof that it does."""
+    return {
         "version": _VERSION,
         "kind": "latents",
         "model": model.name,
@@ -94,6 +79,29 @@ def write_latents(
         "memory": [list(level) for level, _ in state.memory],
         "sources": list(sources),
     }
+
+
+def write_latents(
+    path: StrPath,
+    state: State,
+    model: Model,
+    plan: Plan,
+    sources: Sequence[Mapping[str, Any]] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write latents with their description; see `describe_latents`.
+
+    Raises:
+        ArgumentError: The name does not end in `.safetensors`.
+        OutputError: The file exists, or cannot be created.
+        StorageError: The disk is full, or fails.
+    """
+    check_latents_name(path)
+    tensors = {"latents": state.x.float()}
+    for number, (_, tensor) in enumerate(state.memory):
+        tensors[f"memory.{number}"] = tensor
+    note = describe_latents(state, model, plan, sources)
     write_tensors(path, tensors, {_KEY: pack(note)}, overwrite=overwrite)
 
 

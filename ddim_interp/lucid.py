@@ -199,19 +199,6 @@ class LucidUnet(nn.Module):
         """Where the weights are."""
         return self.init_conv.weight.device
 
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse pictures whose sides cannot be halved as often as the network halves them.
-
-        Raises:
-            ArgumentError: A side is not a positive multiple of 2 to the number of halvings.
-        """
-        multiple = 2**self.config.halvings
-        if min(height, width) < 1 or height % multiple or width % multiple:
-            raise ArgumentError(
-                f"Images of {height}×{width} cannot be halved {self.config.halvings} times; "
-                f"sides must be multiples of {multiple}."
-            )
-
     def forward(
         self, sample: Images, timestep: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:

@@ -17,7 +17,7 @@ from ddim_interp.errors import ArgumentError, PathError
 from ddim_interp.files import sha256_bytes
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.interpolate import find_blend
-from ddim_interp.keep import Keep, Kept, forget
+from ddim_interp.keep import Keep, forget, keep_frames
 from ddim_interp.keyframes import Keyframe, join_states
 from ddim_interp.model import Model, Plan
 from ddim_interp.pace import STEADY, Odometer, frame_times, retime
@@ -235,10 +235,7 @@ class Morph:
     def _kept(self, u: Tensor, counted: CountCalls | None) -> Frames:
         """A batch of frames, drawn now or remembered, (F, H, W, 3)."""
         name = f"frames-{self.batch_size}-{sha256_bytes(u.numpy().tobytes())[:32]}"
-        drawn = self.keep(
-            name, lambda: Kept({"frames": torch.from_numpy(np.stack(self._frames(u, counted)))})
-        )
-        return drawn.tensors["frames"].numpy()
+        return keep_frames(self.keep, name, lambda: np.stack(self._frames(u, counted)))
 
     @torch.inference_mode()
     def _frames(self, u: Tensor, counted: CountCalls | None) -> list[Frame]:

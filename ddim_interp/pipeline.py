@@ -177,6 +177,13 @@ class DDIMPipeline(Pipeline):
         return self.unet.dtype
 
     @property
+    def precision(self) -> str:
+        """The precisions in use: of the network and, where it is another, of frames."""
+        draft = self._draft_dtype or self.dtype
+        words = [str(self.dtype)] + ([f"{draft} for frames"] if draft != self.dtype else [])
+        return ", ".join(words).replace("torch.", "")
+
+    @property
     def model(self) -> Model:
         """The network as the verbs see it."""
         config = self.unet.config

@@ -30,7 +30,6 @@ from ddim_interp.errors import (
 )
 from ddim_interp.files import StrPath, shown, work_folder, write_bytes
 from ddim_interp.keep import Kept
-from ddim_interp.precision import draft_dtype
 from ddim_interp.recipe import pack, unpack
 from ddim_interp.sinks import read_recipe
 from ddim_interp.strict_json import read_object
@@ -43,7 +42,7 @@ _MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9A-Za-z.-]{1,120}\.safetensors"
 _VERSION = 1
 
 
-def circumstances(device: torch.device, dtype: str, batch_size: int) -> dict[str, Any]:
+def circumstances(device: torch.device, precision: str, batch_size: int) -> dict[str, Any]:
     """What may move the last bit of a picture, though not its meaning."""
     from ddim_interp import __version__
 
@@ -53,8 +52,7 @@ def circumstances(device: torch.device, dtype: str, batch_size: int) -> dict[str
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
-        "dtype": dtype,
-        "draft_dtype": str(draft_dtype(device)),
+        "precision": precision,
         "batch_size": batch_size,
     }
 
@@ -62,7 +60,7 @@ def circumstances(device: torch.device, dtype: str, batch_size: int) -> dict[str
 @contextmanager
 def open_work(
     out: StrPath,
-    film: Mapping[str, Any],
+    order: Mapping[str, Any],
     around: Mapping[str, Any],
     *,
     allow_drift: bool = False,
@@ -73,17 +71,17 @@ def open_work(
 
     Args:
         out: The output.
-        film: All that decides what is made, as plain JSON values: a folder left by another film is
-            refused.
+        order: All that decides what is made, as plain JSON values: a folder left by another order
+            is refused.
         around: `circumstances`; a folder made under others is refused as well.
         allow_drift: Take it nevertheless, and put up with other last bits.
 
     Raises:
-        ArgumentError: The folder belongs to another film, or was made under other circumstances.
+        ArgumentError: The folder belongs to another order, or was made under other circumstances.
         OutputError: It cannot be created, or holds something else.
         StorageError: The disk is full, or fails.
     """
-    manifest = json.loads(json.dumps({"version": _VERSION, "film": film, "around": around}))
+    manifest = json.loads(json.dumps({"version": _VERSION, "order": order, "around": around}))
     with work_folder(out, _MEMBERS) as folder:
         path = folder / _MANIFEST
         found = read_object(path, OutputError) if path.exists() else None
@@ -129,28 +127,32 @@ class WorkFolder:
         return kept
 
 
-def is_finished(out: StrPath, recipe: Mapping[str, Any]) -> bool:
-    """Whether a film is there already, and says that it is this one.
+def is_finished(
+    out: StrPath,
+    recipe: Mapping[str, Any],
+    read: Callable[[StrPath], Mapping[str, Any]] = read_recipe,
+) -> bool:
+    """Whether an output is there already, and says that it is this one.
 
-    Films appear under their name whole, so what carries this recipe needs no second making.
+    Outputs appear under their name whole, so what carries this recipe needs no second making.
     """
     try:
-        return read_recipe(out) == unpack(pack(recipe))
-    except (ImageError, InputMissingError):
+        return read(out) == unpack(pack(recipe))
+    except (ImageError, InputMissingError, LatentsError):
         return False
 
 
 def _check(
     found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path, allow_drift: bool
 ) -> None:
-    """Refuse the work of another film."""
-    for part in ("version", "film") if allow_drift else ("version", "film", "around"):
+    """Refuse the work of another order."""
+    for part in ("version", "order") if allow_drift else ("version", "order", "around"):
         if found.get(part) != wanted[part]:
             what, was, now = _first_difference(part, found.get(part), wanted[part])
             drift = " or allow it with --allow-drift," if part == "around" else ""
             raise ArgumentError(
-                f"{shown(folder)} keeps the work of an unfinished film with another {what} "
-                f"({was}, now {now}); give the command of that film,{drift} or remove that folder."
+                f"{shown(folder)} keeps the work of an unfinished run with another {what} "
+                f"({was}, now {now}); give the command of that run,{drift} or remove that folder."
             )
 
 

@@ -14,9 +14,10 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
 from ddim_interp.interpolate import find_blend
 from ddim_interp.inversion import sample_latents
+from ddim_interp.keep import Keep, forget, keep_frames
 from ddim_interp.keyframes import Keyframe, join_states
 from ddim_interp.model import Model, Plan
-from ddim_interp.shapes import Frame
+from ddim_interp.shapes import Frame, Frames
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["PictureGrid"]
@@ -37,6 +38,7 @@ class PictureGrid:
         raw: Whether cells that are the user's own pictures are decoded all the same.
         batch_size: Pictures drawn at once.
         nfe: Network evaluations spent on the keyframes.
+        keep: Remembers the batches drawn, or does not.
 
     Raises:
         PathError: The keyframes make no table of at least two rows and columns.
@@ -56,6 +58,7 @@ class PictureGrid:
     raw: bool = False
     batch_size: int = 16
     nfe: int = 0
+    keep: Keep = forget
 
     def __post_init__(self) -> None:
         if self.across < 1 or len(self.keyframes) % self.across:
@@ -92,11 +95,15 @@ class PictureGrid:
         down, across = raster(self.rows, self.columns)
         for start in range(0, len(down), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            latents = self.sheet(down[batch], across[batch])
-            images = sample_latents(self.model, latents, self.plan, counted=denoiser)
-            for frame, place in zip(
-                to_frames(images), self._places(down[batch], across[batch]), strict=True
-            ):
+
+            def decode(batch: slice = batch) -> Frames:
+                latents = self.sheet(down[batch], across[batch])
+                images = sample_latents(self.model, latents, self.plan, counted=denoiser)
+                return to_frames(images)
+
+            frames = keep_frames(self.keep, f"cells-{self.batch_size}-{start}", decode)
+            places = self._places(down[batch], across[batch])
+            for frame, place in zip(frames, places, strict=True):
                 picture = None if place is None or self.raw else self.keyframes[place].picture
                 yield frame if picture is None else picture.frame
 

@@ -5,6 +5,7 @@ and can be killed, starved or lied to without harm to the one who asks.
 """
 
 import errno
+import importlib
 import json
 import os
 import resource
@@ -140,8 +141,12 @@ class FaultyOS:
 
 def _serve() -> None:
     """Fork a run for each order that comes on stdin."""
-    from ddim_interp import checks, pipeline, resume, sinks  # noqa: F401
-    from ddim_interp.cli import invert, morph  # noqa: F401
+    from ddim_interp.cli import COMMANDS
+
+    for name in ("film", "findings", "grid", "latents", "pictures"):
+        importlib.import_module(f"ddim_interp.production.{name}")
+    for name in ("report", *(f"cli.{command}" for command in COMMANDS)):
+        importlib.import_module(f"ddim_interp.{name}")
 
     for line in sys.stdin:
         orders = json.loads(line)

@@ -1,5 +1,7 @@
 """What every test may lean on: a fixed thread count, the same random cases in every run."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import settings
@@ -64,3 +66,33 @@ def pictures(tmp_path_factory):
         Image.fromarray(pixels.round().astype(np.uint8)).save(folder / name)
         paths.append(folder / name)
     return paths
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The program in this process, which has torch already: code, stdout, stderr."""
+    from ddim_interp.cli import _run
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ddim-interp", *map(str, arguments)])
+        code = _run()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """One line on stderr with these words, nothing on stdout, this exit code."""
+
+    def refused(result, code, *words):
+        got, out, err = result
+        assert got == code, err
+        assert out == ""
+        assert err.startswith("ddim-interp: ") and err.count("\n") == 1, err
+        assert "Traceback" not in err
+        for word in words:
+            assert word in err
+
+    return refused

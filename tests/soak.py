@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import BytesIO, StringIO
@@ -84,19 +84,29 @@ class Workshop:
         self._numbers = iter(range(1_000_000))
 
     def place(self, suffix: str) -> Path:
-        """Where a film is to be made, in a folder of its own."""
+        """Where a film is to be made, in a folder of its own; or `sheet.png`, `grid.png` …"""
         folder = self.folder / str(next(self._numbers))
         folder.mkdir()
-        return folder / f"film{suffix}"
+        return folder / (suffix if "." in suffix[1:] else f"film{suffix}")
 
     def command(self, out: Path, *more: object) -> tuple[object, ...]:
         """The command that makes it."""
         if out.suffix == ".safetensors":
-            return ("invert", *self._pictures, "-o", out, *self._common, "-q", *more)
+            return ("invert", *self._pictures, "-o", out, *self._common, *self._size(more), *more)
+        if out.name == "sheet.png":
+            return ("sample", "--seeds", "0-9", "-o", out, *self._common, *self._size(more), *more)
+        if out.name == "grid.png":
+            corners = (*self._pictures, "seed:1", "seed:2", "--rows", 3, "--columns", 3)
+            return ("grid", *corners, "-o", out, *self._common, *self._size(more), *more)
+        if out.suffix == ".html":
+            few = ("--steps", "2,3", *self._common[:2], "--device", "cpu")
+            return ("check", *self._pictures, "--report", out, *few, *self._size(more), *more)
         journey = (self._pictures[0], "seed:3", self._pictures[1])
-        size = () if "--batch-size" in more else ("--batch-size", 4)
-        short = ("--frames", 10, "--upscale", 1, "-q")
-        return ("morph", *journey, "-o", out, *self._common, *short, *size, *more)
+        short = ("--frames", 10, "--upscale", 1)
+        return ("morph", *journey, "-o", out, *self._common, *short, *self._size(more), *more)
+
+    def _size(self, more: Sequence[object]) -> tuple[object, ...]:
+        return ("-q",) if "--batch-size" in more else ("--batch-size", 4, "-q")
 
     def run(self, out: Path, *more: object, **trouble: Any) -> Outcome:
         """Make it, in trouble."""

@@ -29,31 +29,6 @@ def run(*arguments, cwd=None, **options):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The program in this process, which has torch already: code, stdout, stderr."""
-    from ddim_interp.cli import _run
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ddim-interp", *map(str, arguments)])
-        code = _run()
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def refused(result, code, *words):
-    """One line on stderr with these words, nothing on stdout, this exit code."""
-    got, out, err = result
-    assert got == code, err
-    assert out == ""
-    assert err.startswith("ddim-interp: ") and err.count("\n") == 1, err
-    assert "Traceback" not in err
-    for word in words:
-        assert word in err
-
-
 def leftovers(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
@@ -118,7 +93,7 @@ def test_a_seed_is_one_picture_in_any_batch(call, tiny_folder, tmp_path):
         assert difference <= 1
 
 
-def test_models_are_listed_shown_and_converted(call, tiny_folder, tmp_path):
+def test_models_are_listed_shown_and_converted(refused, call, tiny_folder, tmp_path):
     code, out, _ = call("models", "list", "--json")
     assert code == 0 and json.loads(out)["models"][0] == {
         "name": "fruit64",
@@ -152,7 +127,7 @@ def test_pulling_a_folder_says_that_it_is_here(call, tiny_folder):
     assert call("models", "pull", tiny_folder)[:2] == (0, "tiny\ta folder\n")
 
 
-def test_pulling_without_a_hub_is_one_line(call, monkeypatch, tmp_path):
+def test_pulling_without_a_hub_is_one_line(refused, call, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -228,7 +203,7 @@ def bad(tmp_path):
         ("sub", 65),
     ],
 )
-def test_bad_pictures_are_one_line(call, bad, tiny_folder, tmp_path, name, code):
+def test_bad_pictures_are_one_line(refused, call, bad, tiny_folder, tmp_path, name, code):
     film = tmp_path / "film.gif"
     result = call("morph", bad / name, "seed:1", "-o", film, "--model", tiny_folder, *FAST)
     refused(result, code, name)
@@ -254,19 +229,19 @@ def test_bad_pictures_are_one_line(call, bad, tiny_folder, tmp_path, name, code)
         (("--model", "no/such/folder"), 66, "no/such/folder"),
     ],
 )
-def test_bad_arguments_are_one_line(call, tiny_folder, tmp_path, arguments, code, word):
+def test_bad_arguments_are_one_line(refused, call, tiny_folder, tmp_path, arguments, code, word):
     film = tmp_path / "film.gif"
     model = () if "--model" in arguments else ("--model", tiny_folder)
     refused(call("morph", "seed:1", "seed:2", "-o", film, *model, *arguments), code, word)
     assert leftovers(tmp_path) == []
 
 
-def test_one_keyframe_is_not_a_film(call, tiny_folder, tmp_path):
+def test_one_keyframe_is_not_a_film(refused, call, tiny_folder, tmp_path):
     result = call("morph", "seed:1", "-o", tmp_path / "film.gif", "--model", tiny_folder)
     refused(result, 2, "at least 2 keyframes")
 
 
-def test_output_troubles_are_found_before_the_model_runs(call, tmp_path, monkeypatch):
+def test_output_troubles_are_found_before_the_model_runs(refused, call, tmp_path, monkeypatch):
     from ddim_interp import DDIMPipeline
 
     def loaded(*_, **__):
@@ -284,7 +259,7 @@ def test_output_troubles_are_found_before_the_model_runs(call, tmp_path, monkeyp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-def test_an_unwritable_folder_is_found_at_once(call, tmp_path):
+def test_an_unwritable_folder_is_found_at_once(refused, call, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     for parent in list(locked.parents)[:-2]:
@@ -298,14 +273,14 @@ def test_an_unwritable_folder_is_found_at_once(call, tmp_path):
     refused(result, 73, "locked")
 
 
-def test_latents_of_another_model_are_refused(call, tiny_folder, tmp_path):
+def test_latents_of_another_model_are_refused(refused, call, tiny_folder, tmp_path):
     z = tmp_path / "z.safetensors"
     assert call("invert", "seed:1", "-o", z, "--model", tiny_folder, "--steps", "2")[0] == 0
     refused(call("morph", z, "seed:2", "-o", tmp_path / "x.gif"), 65, "tiny", "--model")
 
 
 @pytest.mark.parametrize("damage", ["pointer", "torn", "class"])
-def test_damaged_models_are_one_line(call, tiny_folder, tmp_path, damage):
+def test_damaged_models_are_one_line(refused, call, tiny_folder, tmp_path, damage):
     import shutil
 
     model = tmp_path / "model"
@@ -324,7 +299,7 @@ def test_damaged_models_are_one_line(call, tiny_folder, tmp_path, damage):
     assert not out.exists()
 
 
-def test_no_control_byte_reaches_the_terminal(call, tmp_path, tiny_folder):
+def test_no_control_byte_reaches_the_terminal(refused, call, tmp_path, tiny_folder):
     evil = "a\x1b[31m\nb.png"
     result = call("morph", evil, "seed:1", "-o", tmp_path / "x.gif", "--model", tiny_folder)
     refused(result, 66)
@@ -356,5 +331,5 @@ def test_a_closed_pipe_is_no_error():
     assert done.stderr == ""
 
 
-def test_an_unknown_command_is_one_line():
+def test_an_unknown_command_is_one_line(refused):
     refused(run("moprh"), 2, "moprh")

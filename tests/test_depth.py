@@ -1,7 +1,6 @@
 """Partial depth: latents that still hold the coarse picture."""
 
 import json
-import sys
 
 import pytest
 
@@ -15,20 +14,6 @@ from ddim_interp.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_config({})
 MODEL = Model(GaussianDenoiser(variance=0.25), SCHEDULE, (3, 8, 8), "gauss")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The program in this process: code, stdout, stderr."""
-    from ddim_interp.cli import _run
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ddim-interp", *map(str, arguments)])
-        code = _run()
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)

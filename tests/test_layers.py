@@ -43,6 +43,7 @@ LAYERS = [
     {"morph", "plots", "report", "sheet"},
     {"verbs"},
     {"pipeline", "custom"},
+    {"production"},
     {"cli", "__main__"},
 ]
 

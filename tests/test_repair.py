@@ -1,7 +1,6 @@
 """Repair makes latents typical, and says what that costs."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -113,20 +112,6 @@ def test_prices_are_listed_with_no_repair_first(before):
 
 
 # ---- on the command line ----
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The program in this process: code, stdout, stderr."""
-    from ddim_interp.cli import _run
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ddim-interp", *map(str, arguments)])
-        code = _run()
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_repaired_latents_are_filed_with_their_price(call, tiny_folder, pictures, tmp_path):

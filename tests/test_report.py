@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ddim_interp.cli.check import describe
 from ddim_interp.consistency import check_model
 from ddim_interp.denoiser import GaussianDenoiser
 from ddim_interp.latents import draw
@@ -30,7 +29,7 @@ def found():
 
 @pytest.fixture(scope="module")
 def page(found):
-    document = describe(found, [EVIL, "b.png"]) | FACTS
+    document = found.describe([EVIL, "b.png"]) | FACTS
     return render_report(document, found)
 
 
@@ -88,7 +87,7 @@ def test_the_page_says_the_verdict_and_every_row(page, found):
 
 
 def test_the_same_figures_give_the_same_page(page, found):
-    document = describe(found, [EVIL, "b.png"]) | FACTS
+    document = found.describe([EVIL, "b.png"]) | FACTS
     assert render_report(document, found) == page
 
 
@@ -97,7 +96,7 @@ def test_a_method_that_fails_is_shown_as_failing(found):
 
     row = replace(found.table[0], trouble="Step 3 turned picture 0 into NaN.")
     broken = replace(found, table=(row, *found.table[1:]))
-    document = describe(broken, ["a", "b"]) | FACTS
+    document = broken.describe(["a", "b"]) | FACTS
     assert "Step 3 turned picture 0 into NaN." in render_report(document, broken)
 
 

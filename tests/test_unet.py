@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.errors import ArgumentError, ModelError
-from ddim_interp.unet import UNet2DModel, UNetConfig, count_flops, modern_keys
+from ddim_interp.unet import UNet2DModel, UNetConfig, check_size, count_flops, modern_keys
 from ddim_interp.unet.attention import Attention
 from ddim_interp.unet.embedding import Fourier, Learned, Positional
 from ddim_interp.unet.resample import double_smoothly, halve_smoothly
@@ -107,7 +107,7 @@ def test_predictions_move_with_the_timestep_without_jumps() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (8, 16), (24, 40)])
 def test_sizes_that_pass_the_check_run(size: tuple[int, int]) -> None:
     unet = network(SMALL)
-    unet.check_size(*size)
+    check_size(unet.config, *size)
     assert unet(torch.zeros(1, 3, *size), 1).shape == (1, 3, *size)
 
 
@@ -116,7 +116,7 @@ def test_other_sizes_are_refused_with_the_multiple_to_use(size: tuple[int, int])
     with pytest.raises(
         ArgumentError, match="cannot be halved 3 times; sides must be multiples of 8"
     ):
-        network(SMALL).check_size(*size)
+        check_size(network(SMALL).config, *size)
 
 
 @pytest.mark.parametrize("kind", KINDS)

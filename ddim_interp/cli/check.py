@@ -1,16 +1,11 @@
 """`ddim-interp check`: can this model be trusted with these pictures?"""
 
-import math
-import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from ddim_interp.cli import options
-
-if TYPE_CHECKING:
-    from ddim_interp.consistency import Consistency
 
 __all__ = ["check"]
 
@@ -58,11 +53,9 @@ class _Steps(click.ParamType[tuple[int, ...]]):
 )
 @click.option("--repairs", is_flag=True, help="Also show what repairs of the latents would cost.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if the verdict is bad.")
-@options.batch_size_option
-@options.model_options
-@options.overwrite_option
-@options.talk_options
+@options.run_options(resume=False)
 def check(
+    run: options.Run,
     images: tuple[str, ...],
     steps: tuple[int, ...],
     methods: tuple[str, ...],
@@ -71,152 +64,36 @@ def check(
     report_file: str | None,
     repairs: bool,
     strict: bool,
-    batch_size: int | None,
-    model: str | None,
-    device: str,
-    dtype: str,
-    offline: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
 ) -> int:
     """Take pictures into noise space and back, in several ways, and say how well that went.
 
     Without pictures, it takes some that the model draws itself. Mean squared errors are of pixels
     in [0, 1]; evaluations and seconds are for one picture, there and back.
     """
-    started = time.monotonic()
-    quiet = quiet or as_json
-    from ddim_interp.consistency import check_model
-    from ddim_interp.files import check_output, write_bytes
-    from ddim_interp.images import open_image
-    from ddim_interp.inversion import sample_latents
-    from ddim_interp.keyframes import check_sources
-    from ddim_interp.latents import draw
-    from ddim_interp.model import Plan
-    from ddim_interp.morph import default_batch_size
-    from ddim_interp.repair import price_repairs
+    from ddim_interp.production.findings import FindingsOrder
     from ddim_interp.solver import SOLVERS
 
-    check_sources(images)
-    if report_file is not None:
-        if not report_file.lower().endswith((".html", ".htm")):
-            raise click.UsageError(
-                f"A report is a web page; {report_file!r} does not end in .html."
-            )
-        check_output(report_file, overwrite=overwrite)
     chosen = tuple(SOLVERS) if "all" in methods else methods or ("ddim-naive", _REFERENCE)
     if _REFERENCE in chosen:  # the verdict is about the last
         chosen = (*(name for name in chosen if name != _REFERENCE), _REFERENCE)
-    pipe = options.load_pipeline(model, device, dtype, offline, quiet)
-    channels, height, width = pipe.model.shape
-    plan = Plan(spacing=spacing)
-    import torch
-
-    latents = draw(seeds, pipe.model.shape)
-    if images:
-        opened = [open_image(image, (height, width), channels=channels) for image in images]
-        names = [picture.name for picture in opened]
-        pictures = torch.stack([picture.pixels for picture in opened])
-    else:
-        names = [f"seed:{seed}" for seed in seeds]
-        drawn = sample_latents(pipe.model, latents, plan, pipe.progress_bar)
-        pictures = drawn.clamp(-1, 1)
-    found = check_model(
-        pipe.model,
-        pictures,
-        latents,
-        plan,
-        steps=steps,
-        methods=chosen,
-        batch_size=batch_size or default_batch_size(pipe.model.shape),
-        watch=pipe.progress_bar,
-    )
-    document = describe(found, names)
-    document |= {"model": pipe.name, "spacing": spacing, "repairs": []}
-    if repairs:
-        final = Plan(steps[-1], spacing, found.method)
-        prices = price_repairs(pipe.model, found.inversion, final, watch=pipe.progress_bar)
-        document["repairs"] = [asdict(price) for price in prices]
-    document["seconds"] = round(time.monotonic() - started, 3)
+    order = FindingsOrder(images, report_file, steps, chosen, spacing, seeds, repairs)
+    found = run.produce(order)
+    for line in _summary(found.facts):
+        run.echo(line)
     if report_file is not None:
-        from ddim_interp.report import render_report
-
-        write_bytes(report_file, render_report(document, found).encode(), overwrite=overwrite)
-        document["outputs"] = [report_file]
-    if as_json:
-        options.print_json(document)
-    else:
-        for line in _table(document["table"]):
-            click.echo(line)
-        for price in document["repairs"]:
-            click.echo(
-                f"repair {price['name']}: error {price['mse']:.1e}, |z|²/d "
-                f"{price['latent_power']:.3f}, patch correlation {price['whiteness']:.1f} × noise"
-            )
-        for entry in document["pictures"]:
-            click.echo(f"{entry['source']}: {entry['verdict']}")
-        click.echo(document["verdict"])
-        if report_file is not None:
-            options.say(report_file, quiet)
+        run.say(report_file)
     return 1 if strict and not found.good else 0
 
 
-def describe(found: "Consistency", names: list[str]) -> dict[str, Any]:
-    """What was found, as the JSON document says it."""
-    return {
-        "table": [
-            {
-                "steps": trip.steps,
-                "method": trip.method,
-                "nfe": round(trip.nfe, 2),
-                "mse": _finite(trip.mse),
-                "psnr": _finite(trip.fidelity.psnr),
-                "max_level": trip.max_level,
-                "latent_power": _finite(trip.latent_power),
-                "patch_correlation": _finite(trip.patch_correlation),
-                "latent_mse": _finite(trip.latent_mse),
-                "seconds": round(trip.seconds, 4),
-                "trouble": trip.trouble or None,
-            }
-            for trip in found.table
-        ],
-        "method": found.method,
-        "doubling": [
-            {
-                "steps": each.steps,
-                "mse": _finite(each.fidelity.mse),
-                "psnr": _finite(each.fidelity.psnr),
-            }
-            for each in found.doublings
-        ],
-        "self_interpolation": {
-            "mse": _finite(found.standing.mse),
-            "psnr": _finite(found.standing.psnr),
-            "max_level": found.standing.max_level,
-        },
-        "pictures": [
-            {
-                "source": name,
-                "grade": certificate.grade,
-                "roundtrip_mse": certificate.roundtrip_mse,
-                "roundtrip_max_level": certificate.roundtrip_max_level,
-                "latent_power": certificate.latent_power,
-                "whiteness": certificate.whiteness,
-                "kurtosis": certificate.kurtosis,
-                "neighbour_correlation": certificate.neighbour_correlation,
-                "verdict": certificate.verdict,
-            }
-            for name, certificate in zip(names, found.certificates, strict=True)
-        ],
-        "good": found.good,
-        "verdict": found.verdict,
-    }
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no infinity: None stands for equal pictures, or for no figure."""
-    return value if math.isfinite(value) else None
+def _summary(facts: Mapping[str, Any]) -> list[str]:
+    """What was found, as lines for a terminal."""
+    prices = [
+        f"repair {price['name']}: error {price['mse']:.1e}, |z|²/d {price['latent_power']:.3f}, "
+        f"patch correlation {price['whiteness']:.1f} × noise"
+        for price in facts["repairs"]
+    ]
+    verdicts = [f"{entry['source']}: {entry['verdict']}" for entry in facts["pictures"]]
+    return [*_table(facts["table"]), *prices, *verdicts, facts["verdict"]]
 
 
 _COLUMNS = ("steps", "method", "nfe", "mse", "psnr", "|z|²/d", "patch corr", "latent mse", "s")

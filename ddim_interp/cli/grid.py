@@ -1,7 +1,5 @@
 """`ddim-interp grid`: the DDIM paper's four-corner interpolation."""
 
-import time
-
 import click
 
 from ddim_interp.cli import options
@@ -22,11 +20,9 @@ __all__ = ["grid"]
 )
 @click.option("--raw", is_flag=True, help="Decode the corners too, instead of showing them.")
 @options.plan_options
-@options.batch_size_option
-@options.model_options
-@options.overwrite_option
-@options.talk_options
+@options.run_options()
 def grid(
+    run: options.Run,
     keyframes: tuple[str, ...],
     out: str,
     rows: int,
@@ -38,53 +34,15 @@ def grid(
     spacing: str,
     solver: str,
     depth: float,
-    batch_size: int | None,
-    model: str | None,
-    device: str,
-    dtype: str,
-    offline: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
 ) -> None:
     """Fill a grid between four corners, given in reading order: A B above, C D below.
 
     Keyframes are pictures, latent files or seed:N, as in morph. No axis comes first: swapping rows
     and columns mirrors the grid and changes nothing else.
     """
-    started = time.monotonic()
-    quiet = quiet or as_json
-    from ddim_interp.denoiser import CountCalls
-    from ddim_interp.errors import ArgumentError
-    from ddim_interp.files import check_output, shown
-    from ddim_interp.keyframes import check_sources, find_keyframes
     from ddim_interp.model import Plan
-    from ddim_interp.morph import default_batch_size
-    from ddim_interp.sheet import PictureGrid
-    from ddim_interp.sinks import contact_sheet, write_picture
+    from ddim_interp.production.grid import GridOrder
 
-    if not out.lower().endswith(".png"):
-        raise ArgumentError(f"A grid is one picture, and {shown(out)} is no .png; name it so.")
-    check_sources(keyframes)
-    check_output(out, overwrite=overwrite)
     plan = Plan(steps, spacing, solver, depth)
-    pipe = options.load_pipeline(model, device, dtype, offline, quiet)
-    size = batch_size or default_batch_size(pipe.model.shape)
-    found, nfe = find_keyframes(pipe.model, keyframes, plan, size, pipe.progress_bar)
-    picture = PictureGrid(pipe.model, found, plan, rows, columns, across, blend, raw, size, nfe)
-    counted = CountCalls(pipe.model.for_frames)
-    frames = list(picture.draw(counted, pipe.progress_bar))
-    sheet = contact_sheet(frames, columns=columns)
-    write_picture(out, sheet, recipe=picture.recipe(), overwrite=overwrite)
-    if as_json:
-        options.print_json(
-            {
-                "outputs": [out],
-                "nfe": nfe + counted.nfe,
-                "seconds": round(time.monotonic() - started, 3),
-                "model": pipe.name,
-                "keyframes": [keyframe.report() for keyframe in found],
-            }
-        )
-    else:
-        click.echo(out)
+    run.produce(GridOrder(keyframes, out, plan, rows, columns, across, blend, raw))
+    run.echo(out)

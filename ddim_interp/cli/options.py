@@ -1,10 +1,14 @@
 """Every option that more than one command takes, spelled once.
 
+--steps --spacing --solver --depth      how to walk the noise axis: a `Plan`
+-o                                      what to write
+
+and these, which `run_options` hands to a command in one piece, as a `Run`:
+
 --model --class-label                   which model
---device --dtype --offline              where                         `load_pipeline` takes them
---steps --spacing --solver --depth      how to walk the noise axis    a `Plan`
+--device --dtype --offline              where
 --batch-size                            pictures in the network at once
--o --overwrite                          what to write
+--overwrite                             whether to replace an output
 --resume --allow-drift                  what to keep of an interrupted run
 --json -q                               what to say
 """
@@ -13,6 +17,8 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +26,7 @@ import click
 if TYPE_CHECKING:
     from ddim_interp.hub import Located
     from ddim_interp.pipeline import DDIMPipeline
+    from ddim_interp.production import Order, Product
 
 __all__ = [
     "BLENDS",
@@ -28,17 +35,15 @@ __all__ = [
     "PACES",
     "SOLVERS",
     "SPACINGS",
+    "Run",
     "Seeds",
-    "batch_size_option",
     "fetch",
-    "load_pipeline",
-    "model_options",
     "output_option",
     "overwrite_option",
     "plan_options",
     "print_json",
     "repair_option",
-    "resume_options",
+    "run_options",
     "say",
     "talk_options",
 ]
@@ -104,7 +109,7 @@ def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-model_options = _stack(
+_model_options = _stack(
     click.option(
         "--model",
         type=FILE,
@@ -143,7 +148,7 @@ plan_options = _stack(
     ),
 )
 
-batch_size_option = click.option(
+_batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
     help="Pictures in the network at once; by their size if not given.",
@@ -157,7 +162,7 @@ repair_option = click.option(
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
-resume_options = _stack(
+_resume_options = _stack(
     click.option(
         "--resume",
         is_flag=True,
@@ -181,19 +186,83 @@ def output_option(what: str) -> Callable[[F], F]:
     return click.option("-o", "--out", type=FILE, metavar="OUT", required=True, help=what)
 
 
-def load_pipeline(
-    model: str | None, device: str, dtype: str, offline: bool, quiet: bool
-) -> "DDIMPipeline":
-    """The model that the options name."""
-    from ddim_interp.pipeline import DDIMPipeline
+@dataclass(frozen=True)
+class Run:
+    """The options that say how a command works, whatever it makes."""
 
-    label = click.get_current_context().meta.get(_CLASS)
-    where = fetch(model, offline, quiet)
-    pipe = DDIMPipeline.from_located(where, device=device, dtype=dtype, class_label=label)
-    pipe.set_progress_bar_config(disable=quiet or not sys.stderr.isatty())
-    if pipe.warning:
-        say(pipe.warning, quiet)
-    return pipe
+    model: str | None
+    device: str
+    dtype: str
+    offline: bool
+    batch_size: int | None
+    overwrite: bool
+    as_json: bool
+    quiet: bool
+    resume: bool = False
+    allow_drift: bool = False
+
+    def load(self) -> "DDIMPipeline":
+        """The model that they name."""
+        from ddim_interp.pipeline import DDIMPipeline
+
+        label = click.get_current_context().meta.get(_CLASS)
+        where = fetch(self.model, self.offline, self.silent)
+        pipe = DDIMPipeline.from_located(
+            where, device=self.device, dtype=self.dtype, class_label=label
+        )
+        pipe.set_progress_bar_config(disable=self.silent or not sys.stderr.isatty())
+        if pipe.warning:
+            self.say(pipe.warning)
+        return pipe
+
+    def produce(self, order: "Order") -> "Product":
+        """Carry an order out, and print what came of it if that is to be JSON."""
+        from ddim_interp.production import produce
+
+        if self.allow_drift and not self.resume:
+            raise click.UsageError("--allow-drift says how to --resume; give both.")
+        product = produce(
+            order,
+            self.load,
+            batch_size=self.batch_size,
+            overwrite=self.overwrite,
+            resume=self.resume,
+            allow_drift=self.allow_drift,
+            say=self.say,
+        )
+        if self.as_json:
+            print_json(product.document)
+        return product
+
+    @property
+    def silent(self) -> bool:
+        """Whether stderr is for errors only."""
+        return self.quiet or self.as_json
+
+    def echo(self, line: str) -> None:
+        """A line of the result, on stdout, where that is not for JSON."""
+        if not self.as_json:
+            click.echo(line)
+
+    def say(self, message: str) -> None:
+        """A message for the user, on stderr."""
+        say(message, self.silent)
+
+
+def run_options(*, resume: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of a `Run`, and hand it over as its first argument."""
+    options = [_batch_size_option, _model_options, overwrite_option]
+    options += [_resume_options, talk_options] if resume else [talk_options]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(**values: Any) -> Any:
+            of_run = {name: values.pop(name) for name in Run.__annotations__ if name in values}
+            return function(Run(**of_run), **values)
+
+        return _stack(*options)(command)
+
+    return decorate
 
 
 def fetch(model: str | None, offline: bool, quiet: bool) -> "Located":

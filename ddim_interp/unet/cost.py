@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddim_interp.unet.size import check_size
+
 __all__ = ["count_flops"]
 
 
@@ -13,9 +15,6 @@ class Network(Protocol):
 
     config: Any
     class_embedding: Any
-
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse what cannot be halved as often as it must."""
 
 
 def count_flops(model: Network, height: int, width: int) -> int:
@@ -42,8 +41,8 @@ def count_flops(model: Network, height: int, width: int) -> int:
         >>> count_flops(model, 16, 16) < count_flops(model, 32, 16)
         True
     """
-    model.check_size(height, width)
     config = model.config
+    check_size(config, height, width)
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         labels = None
         if config.class_embed_type == "identity":

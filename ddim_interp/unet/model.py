@@ -90,31 +90,6 @@ class UNet2DModel(nn.Module):
         """Where the weights are."""
         return self.conv_in.weight.device
 
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse pictures whose sides cannot be halved as often as the network halves them.
-
-        `forward` does not ask: call this once, where pictures of a new size come in.
-
-        Args:
-            height: Height of the pictures, in pixels.
-            width: Width of the pictures, in pixels.
-
-        Raises:
-            ArgumentError: A side is not a positive multiple of 2 to the number of halvings.
-
-        Example:
-            >>> UNet2DModel(block_out_channels=(32, 32, 32, 32)).check_size(100, 100)
-            Traceback (most recent call last):
-            ddim_interp.errors.ArgumentError: Images of 100×100 cannot be halved 3 times; sides \
-must be multiples of 8.
-        """
-        multiple = 2**self.config.halvings
-        if min(height, width) < 1 or height % multiple or width % multiple:
-            raise ArgumentError(
-                f"Images of {height}×{width} cannot be halved {self.config.halvings} times; "
-                f"sides must be multiples of {multiple}."
-            )
-
     def forward(
         self, sample: Images, timestep: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:

@@ -1,0 +1,158 @@
+"""How a wish becomes a file: what every command that makes something does in the same way.
+
+    order ──check──▶ claim the output ──▶ load the model ──▶ make, halving batches until they fit
+                                                              │
+                                      work folder, if it should be possible to go on later
+
+An order says what is to be made, in plain values: it can be compared, written down and sent to
+another process. There is one kind for each command, in a module of its own. `produce` carries any
+of them out; nothing here prints, and nothing parses options.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ddim_interp.files import StrPath, claim
+from ddim_interp.keep import Keep, forget
+from ddim_interp.memory import halve_until_it_fits
+from ddim_interp.model import Model
+from ddim_interp.morph import default_batch_size
+from ddim_interp.pipeline import DDIMPipeline
+from ddim_interp.resume import circumstances, open_work
+
+__all__ = ["Attempt", "Order", "Product", "Say", "produce", "unsaid"]
+
+Say = Callable[[str], None]
+"""Takes a message for whoever waits."""
+
+
+def unsaid(message: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to carry an order out: the means.
+
+    Args:
+        pipe: The model, loaded.
+        batch_size: Pictures in the network at once.
+        keep: Remembers the batches of work done, or does not.
+        overwrite: Whether an existing output may be replaced.
+        resume: Whether an output that is this very product needs no second making.
+        say: Takes messages for the user.
+    """
+
+    pipe: DDIMPipeline
+    batch_size: int
+    keep: Keep = forget
+    overwrite: bool = False
+    resume: bool = False
+    say: Say = unsaid
+
+    def is_made(self, finished: Callable[[], bool]) -> bool:
+        """Whether the output stands there already, and nobody asked to make it anew."""
+        return self.resume and not self.overwrite and finished()
+
+
+@dataclass(frozen=True)
+class Product:
+    """What came of an order.
+
+    Args:
+        model: What it was made with.
+        nfe: Network evaluations, counted per picture.
+        facts: What else there is to say of it, as JSON values.
+        good: Whether every verdict on it is.
+        head: Facts that every product has, first in `document`; `produce` fills them in.
+    """
+
+    model: Model
+    nfe: int
+    facts: Mapping[str, Any]
+    good: bool = True
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All that is known of it, as JSON values."""
+        return {**self.head, **self.facts}
+
+
+class Order(Protocol):
+    """What is to be made."""
+
+    @property
+    def out(self) -> StrPath | None:
+        """The output; None if nothing is written."""
+
+    def check(self, *, replace: bool) -> None:
+        """Refuse what cannot be made, before a model is loaded; `replace` an existing output."""
+
+    def describe(self, model: Model) -> dict[str, Any]:
+        """All that decides the output, besides the model, as JSON values."""
+
+    def make(self, attempt: Attempt) -> Product:
+        """Make it. What fails leaves nothing behind but the work kept."""
+
+
+def produce(
+    order: Order,
+    load: Callable[[], DDIMPipeline],
+    *,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    allow_drift: bool = False,
+    say: Say = unsaid,
+) -> Product:
+    """Carry an order out.
+
+    Args:
+        order: What to make.
+        load: Gives the model; called when the order is known to make sense and the output is ours.
+        batch_size: Pictures in the network at once, at first; by their size when not given.
+        overwrite: Whether an existing output may be replaced.
+        resume: Whether to keep what is done until the output is whole, and to go on from it.
+        allow_drift: Whether to go on though versions, threads or batch size have changed.
+        say: Takes messages for the user.
+
+    Raises:
+        DdimInterpError: Of the kind that `errors` lists: an order that cannot be meant, an input
+            that cannot be used, an output that cannot be written, a model that does not work.
+        BusyError: Another run makes the same output, or memory ran out for one picture at a time.
+    """
+    started = time.monotonic()
+    order.check(replace=overwrite or resume)
+    with ExitStack() as stack:
+        if order.out is not None:
+            stack.enter_context(claim(order.out))
+        pipe = load()
+        model = pipe.model
+        size = batch_size or default_batch_size(model.shape)
+        keep = forget
+        if resume and order.out is not None:
+            identity = {"model": model.name, "weights_sha256": model.weights_sha256}
+            identity |= order.describe(model)
+            around = circumstances(pipe.device, pipe.precision, size)
+            work = open_work(order.out, identity, around, allow_drift=allow_drift)
+            keep = stack.enter_context(work)
+
+        def attempt(fewer: int) -> tuple[Product, int]:
+            if fewer < size:
+                say(f"Memory ran out; once more, {fewer} at a time.")
+            return order.make(Attempt(pipe, fewer, keep, overwrite, resume, say)), fewer
+
+        product, size = halve_until_it_fits(attempt, size)
+    head = {
+        "outputs": [] if order.out is None else [str(order.out)],
+        "nfe": product.nfe,
+        "retries": product.model.retries,
+        "seconds": round(time.monotonic() - started, 3),
+        "model": product.model.name,
+        "batch_size": size,
+    }
+    return Product(product.model, product.nfe, product.facts, product.good, head)

@@ -1,0 +1,99 @@
+"""A film through keyframes, into a file or a folder: what `ddim-interp morph` makes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.files import StrPath
+from ddim_interp.keyframes import check_sources, fingerprint
+from ddim_interp.model import Model, Plan
+from ddim_interp.morph import Style
+from ddim_interp.production import Attempt, Product
+from ddim_interp.repair import check_repair
+from ddim_interp.resume import is_finished
+from ddim_interp.sinks import check_sink, default_upscale, open_sink
+
+__all__ = ["FilmOrder"]
+
+
+@dataclass(frozen=True)
+class FilmOrder:
+    """A film to be made.
+
+    Args:
+        sources: Pictures, latent files or `seed:N`, two or more.
+        out: The film; its suffix chooses the format.
+        plan: How to walk the noise axis.
+        style: How the film moves.
+        fps: Frames a second.
+        upscale: By which whole factor frames are enlarged; by their size if None.
+        repair: What is done to the latents of pictures; a name from `REPAIRS`.
+    """
+
+    sources: Sequence[StrPath]
+    out: StrPath
+    plan: Plan = field(default_factory=Plan)
+    style: Style = field(default_factory=Style)
+    fps: float = 30.0
+    upscale: int | None = None
+    repair: str | None = None
+
+    def check(self, *, replace: bool) -> None:
+        """Refuse what cannot be made, before a model is loaded."""
+        self.style.check()
+        check_sources(self.sources)
+        if self.repair is not None:
+            check_repair(self.repair)
+        check_sink(
+            self.out,
+            fps=self.fps,
+            frame_count=self.style.frames,
+            upscale=self.upscale or 1,
+            overwrite=replace,
+        )
+
+    def describe(self, model: Model) -> dict[str, Any]:
+        """All that decides the film, besides the model."""
+        return {
+            "plan": self.plan.describe(),
+            "style": asdict(self.style),
+            "keyframes": [fingerprint(source) for source in self.sources],
+            **self._look(model),
+        }
+
+    def make(self, attempt: Attempt) -> Product:
+        """Invert, draw, write."""
+        pipe = attempt.pipe
+        film = pipe.morph(
+            self.sources,
+            plan=self.plan,
+            batch_size=attempt.batch_size,
+            style=self.style,
+            keep=attempt.keep,
+            repair=self.repair,
+        )
+        for keyframe in film.keyframes:
+            if keyframe.certificate:
+                attempt.say(f"{keyframe.source}: {keyframe.certificate.verdict}")
+        counted = CountCalls(film.model.for_frames)
+        look = self._look(film.model)
+        recipe = {**film.recipe(), **look}
+        if not attempt.is_made(lambda: is_finished(self.out, recipe)):
+            with open_sink(
+                self.out,
+                fps=self.fps,
+                frame_count=self.style.frames,
+                recipe=recipe,
+                upscale=look["upscale"],
+                overwrite=attempt.overwrite,
+            ) as sink:
+                for frame in film.draw(counted, pipe.progress_bar):
+                    sink.write(frame)
+        facts = {"frames": self.style.frames, "keyframes": film.report()}
+        good = all(keyframe.good for keyframe in film.keyframes)
+        return Product(film.model, film.nfe + counted.nfe, facts, good)
+
+    def _look(self, model: Model) -> dict[str, Any]:
+        upscale = self.upscale or default_upscale(*model.shape[1:])
+        return {"fps": self.fps, "upscale": upscale, "repair": self.repair}

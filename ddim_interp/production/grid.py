@@ -1,0 +1,92 @@
+"""Pictures between four corners, on one sheet: what `ddim-interp grid` makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.errors import ArgumentError
+from ddim_interp.files import StrPath, check_output, shown
+from ddim_interp.keyframes import check_sources, find_keyframes, fingerprint
+from ddim_interp.model import Model, Plan
+from ddim_interp.production import Attempt, Product
+from ddim_interp.resume import is_finished
+from ddim_interp.sheet import PictureGrid
+from ddim_interp.sinks import contact_sheet, write_picture
+
+__all__ = ["GridOrder"]
+
+
+@dataclass(frozen=True)
+class GridOrder:
+    """A grid of pictures to be made.
+
+    Args:
+        sources: Pictures, latent files or `seed:N`, in reading order.
+        out: The grid, a `.png`.
+        plan: How to walk the noise axis.
+        rows: Pictures down.
+        columns: Pictures across.
+        across: Keyframes in a row.
+        blend: What lies between keyframes; a name from `BLENDS`.
+        raw: Whether cells that are the user's own pictures are decoded all the same.
+    """
+
+    sources: Sequence[StrPath]
+    out: StrPath
+    plan: Plan = field(default_factory=Plan)
+    rows: int = 5
+    columns: int = 5
+    across: int = 2
+    blend: str = "slerp"
+    raw: bool = False
+
+    def check(self, *, replace: bool) -> None:
+        """Refuse what cannot be made, before a model is loaded."""
+        if not str(self.out).lower().endswith(".png"):
+            raise ArgumentError(
+                f"A grid is one picture, and {shown(self.out)} is no .png; name it so."
+            )
+        check_sources(self.sources)
+        check_output(self.out, overwrite=replace)
+
+    def describe(self, model: Model) -> dict[str, Any]:
+        """All that decides the grid, besides the model."""
+        return {
+            "plan": self.plan.describe(),
+            "rows": self.rows,
+            "columns": self.columns,
+            "across": self.across,
+            "blend": self.blend,
+            "raw": self.raw,
+            "keyframes": [fingerprint(source) for source in self.sources],
+        }
+
+    def make(self, attempt: Attempt) -> Product:
+        """Invert, draw, write."""
+        pipe, size = attempt.pipe, attempt.batch_size
+        model = pipe.model
+        found, nfe = find_keyframes(
+            model, self.sources, self.plan, size, pipe.progress_bar, attempt.keep
+        )
+        picture = PictureGrid(
+            model,
+            found,
+            self.plan,
+            self.rows,
+            self.columns,
+            self.across,
+            self.blend,
+            self.raw,
+            size,
+            nfe,
+            attempt.keep,
+        )
+        counted = CountCalls(model.for_frames)
+        recipe = picture.recipe()
+        if not attempt.is_made(lambda: is_finished(self.out, recipe)):
+            frames = list(picture.draw(counted, pipe.progress_bar))
+            sheet = contact_sheet(frames, columns=self.columns)
+            write_picture(self.out, sheet, recipe=recipe, overwrite=attempt.overwrite)
+        facts = {"keyframes": [keyframe.report() for keyframe in found]}
+        return Product(model, nfe + counted.nfe, facts)

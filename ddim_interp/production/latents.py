@@ -1,0 +1,87 @@
+"""Pictures as latents, with their certificates, in a file: what `ddim-interp invert` makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ddim_interp.files import StrPath, check_output
+from ddim_interp.keyframes import (
+    Keyframe,
+    check_sources,
+    find_keyframes,
+    fingerprint,
+    join_states,
+)
+from ddim_interp.latent_file import (
+    check_latents_name,
+    describe_latents,
+    read_latents_recipe,
+    source_note,
+    write_latents,
+)
+from ddim_interp.model import Model, Plan
+from ddim_interp.production import Attempt, Product
+from ddim_interp.repair import check_repair
+from ddim_interp.resume import is_finished
+
+__all__ = ["LatentsOrder"]
+
+
+@dataclass(frozen=True)
+class LatentsOrder:
+    """A latent file to be made.
+
+    Args:
+        sources: Pictures, mostly; latents and `seed:N` are taken along.
+        out: The file, `.safetensors`.
+        plan: How to walk the noise axis.
+        repair: What is done to the latents of pictures; a name from `REPAIRS`.
+    """
+
+    sources: Sequence[StrPath]
+    out: StrPath
+    plan: Plan = field(default_factory=Plan)
+    repair: str | None = None
+
+    def check(self, *, replace: bool) -> None:
+        """Refuse what cannot be made, before a model is loaded."""
+        check_latents_name(self.out)
+        check_sources(self.sources)
+        if self.repair is not None:
+            check_repair(self.repair)
+        check_output(self.out, overwrite=replace)
+
+    def describe(self, model: Model) -> dict[str, Any]:
+        """All that decides the latents, besides the model."""
+        return {
+            "plan": self.plan.describe(),
+            "images": [fingerprint(source) for source in self.sources],
+            "repair": self.repair,
+        }
+
+    def make(self, attempt: Attempt) -> Product:
+        """Invert, decode to see, write."""
+        model = attempt.pipe.model
+        keyframes, nfe = find_keyframes(
+            model,
+            self.sources,
+            self.plan,
+            attempt.batch_size,
+            attempt.pipe.progress_bar,
+            attempt.keep,
+            self.repair,
+        )
+        state = join_states([keyframe.state for keyframe in keyframes])
+        notes = [self._note(keyframe) for keyframe in keyframes]
+        recipe = describe_latents(state, model, self.plan, notes)
+        if not attempt.is_made(lambda: is_finished(self.out, recipe, read_latents_recipe)):
+            write_latents(self.out, state, model, self.plan, notes, overwrite=attempt.overwrite)
+        facts = {"images": [keyframe.report() for keyframe in keyframes]}
+        return Product(model, nfe, facts, all(keyframe.good for keyframe in keyframes))
+
+    def _note(self, keyframe: Keyframe) -> dict[str, Any]:
+        picture = keyframe.picture
+        if picture is None:
+            return source_note(keyframe.source, "", (), keyframe.certificate)
+        note = source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
+        return note | {"repair": self.repair}

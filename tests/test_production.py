@@ -1,0 +1,130 @@
+"""Whatever is made, it is made in the same way: claimed, halved until it fits, gone on with."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broken_runs import Nursery
+from soak import Workshop, content
+
+from ddim_interp import DDIMPipeline
+from ddim_interp.errors import BusyError
+from ddim_interp.files import claim
+from ddim_interp.model import Plan
+from ddim_interp.morph import Style
+from ddim_interp.production import Attempt, produce
+from ddim_interp.production.film import FilmOrder
+
+ALL = ["film.gif", "z.safetensors", "sheet.png", "grid.png", "report.html"]
+RESUMED = ALL[:-1]
+
+
+@pytest.fixture(scope="module")
+def shop(
+    tiny_folder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workshop]:
+    with Nursery() as nursery:
+        yield Workshop(nursery, tiny_folder, pictures, tmp_path_factory.mktemp("shop"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_output_that_is_being_made_is_left_alone(shop: Workshop, name: str) -> None:
+    out = shop.place(name)
+    with claim(out):
+        refused = shop.run(out)
+    assert (refused.code, refused.err.count("\n")) == (75, 1)
+    assert "being made by another run" in refused.err and not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_batches_are_halved_until_they_fit(shop: Workshop, name: str) -> None:
+    outcome = shop.run(shop.place(name), "--json", oom_above=1)
+    assert outcome.code == 0, outcome
+    assert json.loads(outcome.out)["batch_size"] == 1
+    out = shop.place(name)
+    refused = shop.run(out, oom_above=0)
+    assert refused.code == 75 and refused.clean and not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_document_begins_alike(shop: Workshop, name: str) -> None:
+    out = shop.place(name)
+    document = json.loads(shop.run(out, "--json").out)
+    assert document["outputs"] == [str(out)] and document["model"] == "tiny"
+    assert document["nfe"] > 0 and document["seconds"] > 0
+    assert document["batch_size"] == 4 and document["retries"] == 0
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_killed_run_is_gone_on_with(shop: Workshop, name: str) -> None:
+    whole = shop.place(name)
+    unbroken = shop.run(whole, "--resume")
+    out = shop.place(name)
+    shop.run(out, "--resume", kill_at=unbroken.calls * 3 // 4)
+    resumed = shop.run(out, "--resume")
+    assert resumed.code == 0 and resumed.forwards < unbroken.forwards
+    assert content(out) == content(whole) and list(out.parent.iterdir()) == [out]
+    again = shop.run(out, "--resume")
+    assert again.code == 0, "what is made needs no second making"
+    assert shop.run(out).code == 73, "without --resume it is in the way"
+
+
+def load(folder: Path, **options: Any) -> DDIMPipeline:
+    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", dtype="fp32", **options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_another_class_is_another_film(tmp_path: Path) -> None:
+    from ddim_interp import DDIMScheduler, UNet2DModel
+
+    unet = UNet2DModel(
+        sample_size=8, block_out_channels=(8,), num_class_embeds=3, norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+    )  # fmt: skip
+    DDIMPipeline(unet, DDIMScheduler(), class_label=0).save_pretrained(tmp_path / "classes")
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+
+    def interrupted() -> DDIMPipeline:
+        pipe = load(tmp_path / "classes", class_label=0)
+
+        def stop(items: Any, total: int, doing: str) -> Iterator[Any]:
+            yield next(iter(items))
+            raise KeyboardInterrupt
+
+        pipe.progress_bar = stop  # type: ignore[method-assign]
+        return pipe
+
+    with pytest.raises(KeyboardInterrupt):
+        produce(order, interrupted, batch_size=2, resume=True)
+    with pytest.raises(ValueError, match=r"another model \('classes \(class 0\)'"):
+        produce(order, lambda: load(tmp_path / "classes", class_label=1), batch_size=2, resume=True)
+
+
+def test_another_repair_is_another_film(
+    tiny_folder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    order = FilmOrder((pictures[0], "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    produce(order, lambda: load(tiny_folder), resume=True)
+    with pytest.raises(OSError, match="exists"):
+        produce(replace(order, repair="renormalise"), lambda: load(tiny_folder), resume=True)
+
+
+def test_an_order_is_judged_before_anything_is_loaded(tmp_path: Path) -> None:
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", style=Style(frames=1))
+    with pytest.raises(ValueError, match="frames=1"):
+        produce(order, lambda: pytest.fail("the model was loaded"))
+    with claim(tmp_path / "film.gif"), pytest.raises(BusyError):
+        produce(replace(order, style=Style()), lambda: pytest.fail("the model was loaded"))
+
+
+def test_an_order_can_be_made_by_hand(tiny_folder: Path, tmp_path: Path) -> None:
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    by_hand = order.make(Attempt(load(tiny_folder), 2))
+    first = (tmp_path / "film.gif").read_bytes()
+    document = produce(order, lambda: load(tiny_folder), batch_size=2, overwrite=True).document
+    assert (tmp_path / "film.gif").read_bytes() == first
+    assert document.items() >= by_hand.facts.items()
