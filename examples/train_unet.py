@@ -9,11 +9,12 @@ log, sheets of samples and state.pt: after a kill, the same command goes on from
 
 The recipe. Pictures are drowned in noise, x_t = √ᾱ x_0 + √(1−ᾱ) ε, and the network learns to tell
 v = √ᾱ ε − √(1−ᾱ) x_0 (Salimans & Ho 2022, arXiv:2202.00512, appendix D) under the plain squared
-error; with `--predict epsilon`, to tell ε, as the models of Ho et al. 2020 do. Noise levels are drawn by log σ̄ ~ N(mean, std²), σ̄ = √(1−ᾱ) / √ᾱ (Karras et al. 2022,
-arXiv:2206.00364, table 1): the mean decides where the effort goes. Shapes are decided where log σ̄
-is above 1, and error weights that favour clean levels (min-SNR) starve them. Betas are linear: they
-end in almost pure noise and every step can be undone, which is not so for capped cosine betas.
-AdamW with a cosine decay; a moving average of the weights is what is kept.
+error; with `--predict epsilon`, to tell ε, as the first of these networks did (Ho et al. 2020,
+arXiv:2006.11239). Noise levels are drawn by log σ̄ ~ N(mean, std²), σ̄ = √(1−ᾱ) / √ᾱ (Karras et al.
+2022, arXiv:2206.00364, table 1): the mean decides where the effort goes. Shapes are decided where
+log σ̄ is above 1, and error weights that favour clean levels (min-SNR) starve them. Betas are
+linear: they end in almost pure noise and every step can be undone, which is not so for capped
+cosine betas. AdamW with a cosine decay; a moving average of the weights is what is kept.
 """
 
 import argparse
