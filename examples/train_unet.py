@@ -35,6 +35,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from ddim_interp.allocator import keep_large_blocks
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
 from ddim_interp.denoiser import NetworkDenoiser
 from ddim_interp.files import atomic_file
@@ -323,6 +324,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     o = arguments(argv)
     torch.set_num_threads(o.threads)
+    keep_large_blocks()
     torch.manual_seed(o.seed)
     unet = (
         read_checkpoint(o.init).unet

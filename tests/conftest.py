@@ -6,14 +6,20 @@ import pytest
 import torch
 from hypothesis import settings
 
+from ddim_interp.allocator import keep_large_blocks
+
 settings.register_profile("suite", derandomize=True, deadline=None, database=None)
 settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Sums depend on how threads split them, and the tests themselves run side by side."""
+    """Sums depend on how threads split them, and the tests themselves run side by side.
+
+    Memory is kept as the program keeps it.
+    """
     torch.set_num_threads(1)
+    keep_large_blocks()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "ddim_interp"
 
 # A module may import from its own row and the rows above it.
 LAYERS = [
-    {"errors", "shapes", "watch", "keep", "memory"},
+    {"errors", "shapes", "watch", "keep", "memory", "allocator"},
     {"files", "strict_json", "recipe", "tensors", "span"},
     {
         "schedule",
