@@ -30,7 +30,16 @@ from ddim_interp.errors import (
 from ddim_interp.files import StrPath, open_input, sha256_bytes, sha256_file, shown
 from ddim_interp.shapes import Frame, Frames, Images
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Picture", "from_frames", "open_image", "to_frames", "to_pil"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "Box",
+    "Picture",
+    "from_frames",
+    "open_image",
+    "to_frames",
+    "to_pil",
+]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """The formats read, by Pillow's names; told by a file's content, whatever it is called."""
@@ -39,6 +48,7 @@ MAX_PIXELS = 2**26
 """The largest picture opened: 64 megapixels, or 8192×8192."""
 
 Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom, in pixels."""
 
 # The turn that sets a picture upright, for each value of EXIF's Orientation tag.
 _ORIENTATION = 0x0112
@@ -63,10 +73,15 @@ class Picture:
     sha256: str  # of the file's bytes
     box: Box  # left, top, right, bottom of the crop, in pixels of the upright original
     full_size: tuple[int, int]  # height and width of the upright original
+    whole: Frame | None = None  # the upright original itself, if it was asked for
 
 
 def open_image(
-    source: StrPath | Image.Image, size: int | tuple[int, int], *, channels: int = 3
+    source: StrPath | Image.Image,
+    size: int | tuple[int, int],
+    *,
+    channels: int = 3,
+    whole: bool = False,
 ) -> Picture:
     """Open a picture of any common kind and bring it to a network's size.
 
@@ -79,6 +94,7 @@ def open_image(
         source: A file (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, PPM), or a Pillow image.
         size: Height and width wanted, or one number for a square.
         channels: 3 for colour, 1 for a network that sees grey.
+        whole: Whether to keep the upright original too.
 
     Raises:
         ImageError: The file is no picture we can read, is damaged, or has over 64 megapixels.
@@ -105,9 +121,7 @@ def open_image(
         digest = sha256_file(source)
     box = _centre(upright.height, upright.width, height, width)
     image = upright.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
-    if channels == 1:
-        image = image.convert("L").convert("RGB")
-    frame = np.array(image)
+    frame = _frame(image, channels)
     return Picture(
         pixels=from_frames(frame[None], channels=channels)[0],
         frame=frame,
@@ -115,6 +129,7 @@ def open_image(
         sha256=digest,
         box=box,
         full_size=(upright.height, upright.width),
+        whole=_frame(upright, channels) if whole else None,
     )
 
 
@@ -313,6 +328,11 @@ def _through_profile(colour: Image.Image, profile: bytes | None) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a broken or unfit profile
         return colour
     return colour if converted is None else converted
+
+
+def _frame(image: Image.Image, channels: int) -> Frame:
+    """`image`, RGB, as a frame; grey where the network sees no colour."""
+    return np.array(image.convert("L").convert("RGB") if channels == 1 else image)
 
 
 def _centre(full_height: int, full_width: int, height: int, width: int) -> Box:

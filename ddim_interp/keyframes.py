@@ -90,6 +90,7 @@ def find_keyframes(
     watch: Watch = unwatched,
     keep: Keep = forget,
     repair: str | None = None,
+    whole: bool = False,
 ) -> tuple[tuple[Keyframe, ...], int]:
     """Bring every source into noise space; pictures are inverted together, in batches.
 
@@ -101,6 +102,7 @@ def find_keyframes(
         watch: Sees the walks.
         keep: Remembers the batches inverted, or does not.
         repair: What is done to the latents of pictures; see `repair`.
+        whole: Whether pictures remember what they were cropped from.
 
     Returns: The keyframes, in order, and the network evaluations spent on them, when that was.
 
@@ -112,7 +114,7 @@ def find_keyframes(
     """
     found: list[Keyframe | Picture] = []
     for source in sources:
-        found += _find(model, source, plan)
+        found += _find(model, source, plan, whole)
     pictures = [entry for entry in found if isinstance(entry, Picture)]
     inverted: list[Keyframe] = []
     nfe = 0
@@ -204,10 +206,10 @@ def join_states(states: Sequence[State]) -> State:
     )
 
 
-def _find(model: Model, source: Source, plan: Plan) -> list[Keyframe | Picture]:
+def _find(model: Model, source: Source, plan: Plan, whole: bool) -> list[Keyframe | Picture]:
     channels, height, width = model.shape
     if isinstance(source, Image):
-        return [open_image(source, (height, width), channels=channels)]
+        return [open_image(source, (height, width), channels=channels, whole=whole)]
     text = str(source)
     if text.startswith("seed:"):
         if plan.depth < 1:
@@ -222,7 +224,7 @@ def _find(model: Model, source: Source, plan: Plan) -> list[Keyframe | Picture]:
     latents = _LATENTS.fullmatch(text)
     if latents:
         return list(_from_file(model, latents[1], latents[2], plan))
-    return [open_image(source, (height, width), channels=channels)]
+    return [open_image(source, (height, width), channels=channels, whole=whole)]
 
 
 def _identity(batch: Sequence[Picture]) -> str:

@@ -21,8 +21,10 @@ from ddim_interp.keep import Keep, forget, keep_frames
 from ddim_interp.keyframes import Keyframe, join_states
 from ddim_interp.model import Model, Plan
 from ddim_interp.pace import STEADY, Odometer, frame_times, retime
+from ddim_interp.paste import Paste, check_feather
 from ddim_interp.path import KeyframePath
-from ddim_interp.perceptual import perceive
+from ddim_interp.perceptual import find_metric
+from ddim_interp.realism import denoising_errors
 from ddim_interp.shapes import Frame, Frames, Images
 from ddim_interp.solver import State
 from ddim_interp.spool import Spool
@@ -45,24 +47,35 @@ class Style:
         blend: Curve between neighbouring keyframes; a name from `BLENDS`.
         smooth: Whether the path rounds the corners at the keyframes between its ends.
         ease: Speed along it; see `parse_easing`.
+        per_leg: Whether each way from keyframe to keyframe is eased, rather than the whole.
+        times: When to be at each keyframe, rising, in any unit; a loop has one more, that of its
+            return. Evenly spread when not given.
         pace: `uniform` in u, or `perceptual`: the same amount changes from frame to frame, for
-            about twice the evaluations.
-        hold: Frames more to rest at every keyframe.
+            about twice the evaluations. Between keyframes that have times, it keeps to them.
+        metric: By which change is measured; a name from `METRICS`.
+        hold: Frames more to rest at every keyframe, or at each.
         loop: Whether the film ends where it began, ready to start over.
         boomerang: Whether it goes back the way it came.
         raw: Whether decoded frames are left as they are, instead of passing exactly through the
             user's own pictures.
+        paste: Whether to put the square back into the full pictures, all of one size; see `Paste`.
+        feather: How soft the edge is that is put back; a share of the square, 0 for a hard one.
     """
 
     frames: int = 60
     blend: str = "slerp"
     smooth: bool = True
     ease: str = "linear"
+    per_leg: bool = False
+    times: tuple[float, ...] | None = None
     pace: str = "uniform"
-    hold: int = 0
+    metric: str = "lab"
+    hold: int | tuple[int, ...] = 0
     loop: bool = False
     boomerang: bool = False
     raw: bool = False
+    paste: bool = False
+    feather: float = 0.125
 
     def check(self) -> None:
         """Refuse what cannot be meant, before a model is loaded.
@@ -72,7 +85,7 @@ class Style:
         """
         if not 2 <= self.frames <= 1_000_000:
             raise ArgumentError(f"frames={self.frames} is no film; ask for 2 to 1000000.")
-        if self.hold < 0:
+        if min(self._rests) < 0:
             raise ArgumentError(f"hold={self.hold} is no rest; ask for 0 frames or more.")
         find_blend(self.blend)
         if self.pace not in PACES:
@@ -83,12 +96,26 @@ class Style:
             raise ArgumentError(
                 "A boomerang already ends where it began; choose either loop or boomerang."
             )
-        if self.boomerang and self.frames % 2:
+        if self.boomerang and (self.frames + self._rests[0] + self._rests[-1]) % 2:
             raise ArgumentError(
                 f"A boomerang of {self.frames} frames would stumble at its turning point; ask for "
                 f"{self.frames + 1}."
             )
         parse_easing(self.ease)
+        find_metric(self.metric)
+        check_feather(self.feather)
+
+    @property
+    def passage(self) -> int:
+        """Frames from the first keyframe to the last, rests at both included."""
+        if not self.boomerang:
+            return self.frames
+        # There and back again: the way back shows neither end, and no rest at them.
+        return (self.frames + self._rests[0] + self._rests[-1]) // 2 + 1
+
+    @property
+    def _rests(self) -> tuple[int, ...]:
+        return (self.hold,) if isinstance(self.hold, int) else self.hold or (0,)
 
 
 def default_batch_size(shape: tuple[int, int, int]) -> int:
@@ -138,13 +165,15 @@ class Morph:
                 f"A morph needs at least 2 keyframes, got {len(self.keyframes)}; add a picture, a "
                 "latent file or seed:N."
             )
+        _ = self._paste
 
     @cached_property
     def path(self) -> KeyframePath:
         """The curve through the keyframes' latents."""
         latents = torch.cat([keyframe.state.x for keyframe in self.keyframes])
         style = self.style
-        return KeyframePath(latents, find_blend(style.blend), style.loop, style.smooth)
+        blend = find_blend(style.blend)
+        return KeyframePath(latents, blend, style.loop, style.smooth, style.times)
 
     @cached_property
     def times(self) -> Tensor:
@@ -157,12 +186,12 @@ class Morph:
     def _times(self, odometer: Odometer) -> Tensor:
         style = self.style
         return frame_times(
-            # There and back again: the way back shows neither end, and no rest at them.
-            style.frames // 2 + 1 + style.hold if style.boomerang else style.frames,
+            style.passage,
             self.path.knots,
             closed=style.loop,
             boomerang=style.boomerang,
             easing=parse_easing(style.ease),
+            per_leg=style.per_leg,
             holds=style.hold,
             odometer=odometer,
         )
@@ -203,16 +232,37 @@ class Morph:
     ) -> Tensor:
         """Times at which equal amounts change from frame to frame; their frames are kept."""
 
+        metric = find_metric(self.style.metric)
+
         def look(u: Tensor) -> Tensor:
             views = []
             frames = watch(self._drawn(u.tolist(), counted), len(u), "drawing")
             for at, frame in zip(u.tolist(), frames, strict=True):
                 kept[at] = spool.append(frame)
-                views.append(perceive(from_frames(frame[None])))
+                views.append(metric(from_frames(frame[None])))
             return torch.cat(views) if views else torch.empty(0, 0)
 
-        *_, best = retime(look, self._times, closed=self.style.loop)
+        legs = self.path.knots if self.style.times else None
+        *_, best = retime(look, self._times, closed=self.style.loop, legs=legs)
         return best.u
+
+    @torch.inference_mode()
+    def realism(self, counted: CountCalls | None = None) -> list[float]:
+        """How real the picture half-way along each leg is beside those at its ends.
+
+        1 is as real as they are; below, it is smoother, above, grainier or stranger (`realism`).
+
+            r = mean over noise levels of e(middle) / e(ends)
+        """
+        denoiser = counted or CountCalls(self.model.for_frames)
+        knots = self.path.knots
+        places = torch.cat([(knots[1:] + knots[:-1]) / 2, knots[: len(self.keyframes)]])
+        batches = torch.split(places, self.batch_size)
+        images = torch.cat([self._decode(u, denoiser) for u in batches])
+        errors = denoising_errors(self.model, images, denoiser)
+        middles, ends = errors.tensor_split([len(knots) - 1])
+        beside = (ends + ends.roll(-1, 0))[: len(middles)] / 2
+        return [float(ratio) for ratio in (middles / beside).mean(1)]
 
     def film(self, fps: float = 30.0) -> Reel:
         """Draw the whole film and keep it: in a notebook it plays, and it can be saved."""
@@ -230,7 +280,11 @@ class Morph:
         """The frames at u, in batches."""
         for start in range(0, len(u), self.batch_size):
             batch = torch.tensor(u[start : start + self.batch_size], dtype=torch.float64)
-            yield from self._kept(batch, counted)
+            frames = self._kept(batch, counted)
+            if self._paste is None:
+                yield from frames
+            else:
+                yield from map(self._paste, frames, batch.tolist())
 
     def _kept(self, u: Tensor, counted: CountCalls | None) -> Frames:
         """A batch of frames, drawn now or remembered, (F, H, W, 3)."""
@@ -260,6 +314,33 @@ class Morph:
         knots = self.path.knots[: len(self.keyframes)]
         return EndCorrection(torch.stack(residuals), knots, self.style.loop)
 
+    @cached_property
+    def _paste(self) -> Paste | None:
+        """What puts the square back into the full pictures, if that is wanted."""
+        style = self.style
+        if not style.paste:
+            return None
+        wholes, squares = [], []
+        for keyframe in self.keyframes:
+            picture = keyframe.picture
+            if picture is None or picture.whole is None:
+                raise ArgumentError(
+                    f"There is no full picture around {keyframe.source} to paste its square back "
+                    "into; give pictures only, or do without paste."
+                )
+            wholes.append(picture.whole)
+            squares.append(picture.frame)
+            if picture.full_size != wholes[0].shape[:2]:
+                first = self.keyframes[0].source or "the first one"
+                raise ArgumentError(
+                    f"{keyframe.source or 'A picture'} has {_times(picture.full_size)} pixels, and "
+                    f"{first} {_times(wholes[0].shape[:2])}, so their squares do not fit one film; "
+                    "bring the pictures to one size, or do without paste."
+                )
+            box = picture.box
+        knots = self.path.knots
+        return Paste(wholes, squares, box, knots, style.loop, style.feather, style.raw)
+
     def _own_picture(self, u: float) -> Frame | None:
         """The user's own picture, if this is the place of its keyframe."""
         if self.style.raw:
@@ -285,3 +366,7 @@ class Morph:
     def report(self) -> list[dict[str, Any]]:
         """For each keyframe: what it is, and how well it was inverted."""
         return [keyframe.report() for keyframe in self.keyframes]
+
+
+def _times(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))

@@ -7,14 +7,21 @@ moved by a quarter of the picture for much.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddim_interp.errors import ArgumentError
+from ddim_interp.learned import lpips_vectors
 from ddim_interp.shapes import Images
 
-__all__ = ["lab", "perceive"]
+__all__ = ["METRICS", "Metric", "find_metric", "lab", "perceive"]
+
+Metric: TypeAlias = Callable[[Images], Tensor]
+"""Pictures, (N, C, H, W), to vectors, (N, D), whose distance is the difference one sees."""
 
 
 def lab(images: Images) -> Tensor:
@@ -66,3 +73,19 @@ def perceive(images: Images, sides: tuple[int, ...] = (32, 16, 8)) -> Tensor:
     colours = lab(images.expand(-1, 3, -1, -1))
     scales = [F.adaptive_avg_pool2d(colours, side).flatten(1) / side for side in sides]
     return torch.cat(scales, dim=1) / math.sqrt(len(sides))
+
+
+METRICS: dict[str, Callable[[], Metric]] = {"lab": lambda: perceive, "lpips": lpips_vectors}
+"""What makes each metric, by name."""
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        ArgumentError: There is none, or its package is not installed.
+        HubError: Its weights cannot be fetched.
+    """
+    if name not in METRICS:
+        raise ArgumentError(f"No metric is called {name!r}; choose one of {', '.join(METRICS)}.")
+    return METRICS[name]()

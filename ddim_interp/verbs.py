@@ -163,7 +163,9 @@ class Pipeline:
         chosen.check()
         model, plan = self.model, plan or Plan()
         size = batch_size or default_batch_size(model.shape)
-        found, nfe = find_keyframes(model, keyframes, plan, size, self.progress_bar, keep, repair)
+        found, nfe = find_keyframes(
+            model, keyframes, plan, size, self.progress_bar, keep, repair, chosen.paste
+        )
         return Morph(model, found, plan, chosen, size, nfe, keep)
 
     def _open(self, image: Source | Picture) -> Picture:

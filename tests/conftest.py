@@ -54,6 +54,16 @@ def tiny_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny_folder):
+    """That model, ready for work."""
+    from ddim_interp import DDIMPipeline
+
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """Two small pictures that no model has seen: a disc and a ring on cream."""

@@ -49,6 +49,36 @@ def test_morph_writes_a_film_and_one_json_document(call, tiny_folder, pictures, 
     assert leftovers(tmp_path) == ["film.gif"]
 
 
+def test_morph_tells_its_pace_and_its_realism(call, tiny_folder, pictures, tmp_path):
+    arguments = ("morph", *pictures, "--model", tiny_folder, "--json", "--steps", "4")
+    told = {}
+    for pace in ("uniform", "perceptual"):
+        more = ("--frames", "9", "--pace", pace, "--realism", "-o", tmp_path / f"{pace}.webp")
+        code, out, _ = call(*arguments, *more)
+        assert code == 0
+        told[pace] = json.loads(out)
+    uniform, even = (told[pace]["pace"] for pace in ("uniform", "perceptual"))
+    assert uniform.keys() == {"metric", "path_length", "pdv", "largest_over_mean"}
+    assert even["pdv"] < uniform["pdv"] and even["largest_over_mean"] < uniform["largest_over_mean"]
+    (score,) = told["uniform"]["realism"]
+    assert score > 0
+
+
+def test_morph_puts_squares_back_into_full_pictures(call, refused, tiny_folder, pictures, tmp_path):
+    folder = tmp_path / "film"
+    style = ("--paste", "--feather", "0.2", "--times", "0,1,3,4", "--loop", "--hold", "1,0,0")
+    arguments = ("morph", *pictures, pictures[0], "--model", tiny_folder, "--steps", "4")
+    assert call(*arguments, "--frames", "9", *style, "-o", folder)[0] == 0
+    with Image.open(folder / "frame_000001.png") as rest, Image.open(pictures[0]) as picture:
+        assert rest.tobytes() == picture.tobytes()
+    refused(
+        call(*arguments[:2], "seed:1", "--paste", "-o", tmp_path / "x.gif", *arguments[4:]),
+        2,
+        "no full picture around seed:1",
+    )
+    refused(call(*arguments, "--times", "0,x", "-o", tmp_path / "x.gif"), 2, "'0,x' is no list")
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm", ".webp", ".apng", ".png", ""])
 def test_every_sink_takes_a_morph_and_tells_its_recipe(call, tiny_folder, tmp_path, suffix):
     film = tmp_path / f"film{suffix}"
@@ -144,10 +174,12 @@ def test_doctor_tells_versions_and_nothing_private(call):
 def test_choices_match_the_registries():
     from ddim_interp.grid import SPACINGS
     from ddim_interp.interpolate import BLENDS
+    from ddim_interp.perceptual import METRICS
     from ddim_interp.precision import DTYPES
     from ddim_interp.solver import SOLVERS
 
     assert options.BLENDS == tuple(BLENDS)
+    assert options.METRICS == tuple(METRICS)
     assert options.SPACINGS == tuple(SPACINGS)
     assert options.SOLVERS == tuple(SOLVERS)
     assert options.DTYPES == ("auto", *DTYPES)

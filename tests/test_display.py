@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from ddim_interp import DDIMPipeline, Plan, Plate, Reel
+from ddim_interp import Plan, Plate, Reel
 from ddim_interp.errors import ArgumentError, OutputError
 from ddim_interp.pipeline import ImagePipelineOutput
 from ddim_interp.sinks import read_recipe
@@ -23,13 +23,6 @@ def opened(jpeg: bytes) -> Image.Image:
     image = Image.open(BytesIO(jpeg))
     assert image.format == "JPEG"
     return image
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_folder):
-    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.mark.parametrize("level", [0, 100, 220])

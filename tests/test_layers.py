@@ -32,14 +32,16 @@ LAYERS = [
         "networks",
         "corners",
         "ends",
+        "paste",
         "precision",
         "display",
     },
     {"solver"},
-    {"trajectory", "pace", "perceptual"},
+    {"trajectory", "pace", "learned"},
+    {"perceptual", "speedometer"},
     {"model", "checks", "checkpoint", "hub", "convert", "resume"},
     {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
-    {"keyframes", "scheduler", "network", "consistency", "repair"},
+    {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},
     {"morph", "plots", "report", "sheet"},
     {"verbs"},
     {"pipeline", "custom"},
@@ -59,6 +61,7 @@ DOORS = {
     "ipywidgets": {"display"},
     "matplotlib": {"report", "plots"},
     "diffusers": set(),
+    "lpips": {"learned"},
 }
 
 # The package's own face names everything, and the child process speaks to its parent.

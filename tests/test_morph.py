@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddim_interp import DDIMPipeline, Plan, Style
+from ddim_interp import Plan, Style
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError, InputMissingError, PathError
 from ddim_interp.images import from_frames, open_image
@@ -16,13 +16,6 @@ from ddim_interp.perceptual import perceive
 from ddim_interp.solver import DDIM, ImplicitEquation
 
 FAST = Plan(steps=6, solver=DDIM(equation=ImplicitEquation(passes=6, tolerance=1e-4)))
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_folder):
-    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def draw(pipe, keyframes, plan=FAST, batch_size=None, **style):
@@ -190,3 +183,40 @@ def test_a_real_inversion_certifies_itself(pipe, pictures):
         assert keyframe.certificate.roundtrip_mse < 1e-5
         assert keyframe.certificate.roundtrip_max_level <= 3
         assert torch.isfinite(keyframe.state.x).all()
+
+
+def test_keyframes_are_there_at_their_times(tiny, pictures):
+    film = tiny.morph([*pictures, "seed:1"], plan=FAST, frames=9, times=(0, 2, 8))
+    assert film.times[2] == film.path.knots[1] == 0.25
+    np.testing.assert_array_equal(list(film.draw())[2], open_image(pictures[1], 16).frame)
+
+
+def test_an_even_pace_keeps_to_the_times_of_keyframes(tiny, pictures):
+    style = {"frames": 9, "times": (0, 2, 8), "pace": "perceptual"}
+    frames = draw(tiny, [*pictures, "seed:1"], **style)
+    np.testing.assert_array_equal(frames[2], open_image(pictures[1], 16).frame)
+
+
+def test_each_keyframe_has_its_own_rest(tiny):
+    film = tiny.morph(["seed:1", "seed:2", "seed:3"], plan=FAST, frames=9, hold=(0, 3, 1))
+    _, counts = film.times.unique_consecutive(return_counts=True)
+    assert counts.tolist() == [1, 1, 4, 1, 2]
+    style = Style(frames=10, boomerang=True, hold=(0, 0, 2))
+    film = tiny.morph(["seed:1", "seed:2", "seed:3"], plan=FAST, style=style)
+    assert len(film.times) == 10
+
+
+def test_easing_may_shape_every_leg(tiny):
+    keyframes = ["seed:1", "seed:2", "seed:3"]
+    whole, legs = (
+        tiny.morph(keyframes, plan=FAST, frames=17, ease="smoothstep", per_leg=per_leg).times.diff()
+        for per_leg in (False, True)
+    )
+    assert whole[8] > 5 * whole[0] and legs[8] < 0.5 * legs[4], "it slows down at the keyframe"
+
+
+def test_realism_compares_middles_with_the_ends(tiny):
+    film = tiny.morph(["seed:1", "seed:1", "seed:2"], plan=FAST, frames=4, loop=True)
+    same, there, back = film.realism()
+    assert same == pytest.approx(1, abs=0.02), "between equal ends nothing changes"
+    assert there == pytest.approx(back, rel=0.05), "both legs join the same two pictures"

@@ -7,14 +7,6 @@ import torch
 from ddim_interp import DDIMPipeline, Plan, draw
 from ddim_interp.errors import ArgumentError, InputMissingError, ScheduleError
 
-
-@pytest.fixture(scope="module")
-def tiny(tiny_folder):
-    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 PLAN = Plan(steps=4)
 
 

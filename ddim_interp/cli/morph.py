@@ -24,6 +24,7 @@ __all__ = ["morph"]
     default="linear",
     help="Speed along it: linear, smoothstep, ease-in-out, cubic-bezier(.3,0,.7,1) …",
 )
+@click.option("--per-leg", is_flag=True, help="Ease each way from keyframe to keyframe.")
 @click.option("--smooth/--straight", default=True, help="Round the corners at keyframes between.")
 @click.option(
     "--pace",
@@ -31,10 +32,39 @@ __all__ = ["morph"]
     default="uniform",
     help="perceptual: equal steps to the eye, for about twice the work.",
 )
-@click.option("--hold", default=0, help="Frames more to rest at every keyframe.")
+@click.option(
+    "--metric",
+    type=click.Choice(options.METRICS),
+    default="lab",
+    help="What tells how much changes: blurred colours, or LPIPS where it is installed.",
+)
+@click.option(
+    "--times",
+    type=options.Numbers(float),
+    metavar="T,T,…",
+    help="When to be at each keyframe, in any unit, as in 0,2,3; a loop has one more.",
+)
+@click.option(
+    "--hold",
+    type=options.Numbers(int),
+    default="0",
+    metavar="N[,N…]",
+    help="Frames more to rest at every keyframe, or at each.",
+)
 @click.option("--loop", is_flag=True, help="Return to the first keyframe.")
 @click.option("--boomerang", is_flag=True, help="Go back the way it came.")
 @click.option("--raw", is_flag=True, help="Leave decoded frames as they are, at the ends too.")
+@click.option(
+    "--paste",
+    is_flag=True,
+    help="Put the square back into the full pictures, which must all have one size.",
+)
+@click.option(
+    "--feather",
+    type=click.FloatRange(0, 0.5),
+    default=0.125,
+    help="How soft an edge --paste gives it; a share of the square, 0 for a hard one.",
+)
 @click.option(
     "--upscale",
     type=click.IntRange(0, 64),
@@ -42,6 +72,7 @@ __all__ = ["morph"]
     help="Enlarge frames by a whole factor; 0 chooses one that is pleasant to watch.",
 )
 @options.repair_option
+@click.option("--realism", is_flag=True, help="Say in --json how real the middles are.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if an inversion's verdict is bad.")
 @options.plan_options
 @options.run_options()
@@ -55,12 +86,18 @@ def morph(
     ease: str,
     smooth: bool,
     pace: str,
-    hold: int,
+    metric: str,
+    per_leg: bool,
+    times: tuple[float, ...] | None,
+    hold: tuple[int, ...],
     loop: bool,
     boomerang: bool,
     raw: bool,
+    paste: bool,
+    feather: float,
     upscale: int,
     repair: str | None,
+    realism: bool,
     strict: bool,
     steps: int,
     spacing: str,
@@ -80,8 +117,25 @@ def morph(
     from ddim_interp.morph import Style
     from ddim_interp.production.film import FilmOrder
 
-    style = Style(frames, blend, smooth, ease, pace, hold, loop, boomerang, raw)
+    style = Style(
+        frames=frames,
+        blend=blend,
+        smooth=smooth,
+        ease=ease,
+        per_leg=per_leg,
+        times=times,
+        pace=pace,
+        metric=metric,
+        hold=hold[0] if len(hold) == 1 else hold,
+        loop=loop,
+        boomerang=boomerang,
+        raw=raw,
+        paste=paste,
+        feather=feather,
+    )
     plan = Plan(steps, spacing, solver, depth)
-    film = run.produce(FilmOrder(keyframes, out, plan, style, fps, upscale or None, repair))
+    film = run.produce(
+        FilmOrder(keyframes, out, plan, style, fps, upscale or None, repair, realism)
+    )
     run.echo(out)
     return 1 if strict and not film.good else 0

@@ -32,9 +32,11 @@ __all__ = [
     "BLENDS",
     "DTYPES",
     "FILE",
+    "METRICS",
     "PACES",
     "SOLVERS",
     "SPACINGS",
+    "Numbers",
     "Run",
     "Seeds",
     "fetch",
@@ -56,6 +58,7 @@ _CLASS = "ddim_interp.class_label"
 # A test compares them.
 BLENDS = ("slerp", "lerp", "nlerp", "lol", "adain")
 PACES = ("uniform", "perceptual")
+METRICS = ("lab", "lpips")
 SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad", "log-snr", "karras")
 SOLVERS = (
     "ddim",
@@ -75,6 +78,26 @@ DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 FILE = click.Path(readable=False)
 """Something that may be a file: shells complete its name, and nothing is checked."""
+
+
+class Numbers(click.ParamType[tuple[Any, ...]]):
+    """`0,2,3.5`: numbers of one kind, one or more."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            whole = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"{value!r} is no list of {whole}; write them as in 0,2,3.", param, ctx)
 
 
 class Seeds(click.ParamType[list[int]]):

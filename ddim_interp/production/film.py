@@ -9,10 +9,12 @@ from ddim_interp.files import StrPath
 from ddim_interp.keyframes import check_sources, fingerprint
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Style
+from ddim_interp.perceptual import find_metric
 from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import check_repair
 from ddim_interp.resume import is_finished
 from ddim_interp.sinks import check_sink, default_upscale, open_sink
+from ddim_interp.speedometer import Speedometer
 
 __all__ = ["FilmOrder"]
 
@@ -29,6 +31,7 @@ class FilmOrder:
         fps: Frames a second.
         upscale: By which whole factor frames are enlarged; by their size if None.
         repair: What is done to the latents of pictures; a name from `REPAIRS`.
+        realism: Whether to say how real its middles are, for some evaluations more.
     """
 
     sources: Sequence[StrPath]
@@ -38,6 +41,7 @@ class FilmOrder:
     fps: float = 30.0
     upscale: int | None = None
     repair: str | None = None
+    realism: bool = False
 
     def check(self, *, replace: bool) -> None:
         """Refuse what cannot be made, before a model is loaded."""
@@ -79,6 +83,7 @@ class FilmOrder:
         counted = CountCalls(film.model.for_frames)
         look = self._look(film.model)
         recipe = {**film.recipe(), **look}
+        meter = Speedometer(find_metric(self.style.metric))
         if not attempt.is_made(lambda: is_finished(self.out, recipe)):
             with open_sink(
                 self.out,
@@ -88,12 +93,20 @@ class FilmOrder:
                 upscale=look["upscale"],
                 overwrite=attempt.overwrite,
             ) as sink:
-                for frame in film.draw(counted, pipe.progress_bar):
+                for frame in meter(film.draw(counted, pipe.progress_bar)):
                     sink.write(frame)
-        facts = {"frames": self.style.frames, "keyframes": film.report()}
+        speeds = meter.speeds(closed=self.style.loop or self.style.boomerang)
+        facts = {
+            "frames": self.style.frames,
+            "keyframes": film.report(),
+            "pace": speeds and {"metric": self.style.metric, **asdict(speeds)},
+        }
+        if self.realism:
+            facts["realism"] = [round(score, 4) for score in film.realism(counted)]
         good = all(keyframe.good for keyframe in film.keyframes)
         return Product(film.model, film.nfe + counted.nfe, facts, good)
 
     def _look(self, model: Model) -> dict[str, Any]:
-        upscale = self.upscale or default_upscale(*model.shape[1:])
+        # A full picture, with its square put back, is as large as the user wants to see it.
+        upscale = self.upscale or (1 if self.style.paste else default_upscale(*model.shape[1:]))
         return {"fps": self.fps, "upscale": upscale, "repair": self.repair}
