@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.shapes import Images
+from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.rules import Rule, flag, pair_or_one, several, shown, whole
 
 __all__ = ["LucidConfig", "LucidUnet"]
@@ -144,7 +145,7 @@ class LucidUnet(nn.Module):
         widths = (config.init_channels, *config.block_out_channels)
         levels = list(zip(widths, widths[1:], config.full_attention, strict=False))
 
-        self.init_conv = nn.Conv2d(config.in_channels, widths[0], 7, padding=3)
+        self.init_conv = Conv2d(config.in_channels, widths[0], 7, padding=3)
         self.time_mlp = nn.Sequential(
             nn.Identity(),  # where the sinusoids, which have no weights, are in checkpoints
             nn.Linear(config.time_channels, time),
@@ -160,9 +161,9 @@ class LucidUnet(nn.Module):
                         _Resnet(width, width, time),
                         _Resnet(width, width, time),
                         _Attention(width, config, full),
-                        nn.Conv2d(width, out, 3, padding=1)
+                        Conv2d(width, out, 3, padding=1)
                         if last
-                        else nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * width, out, 1)),
+                        else nn.Sequential(nn.PixelUnshuffle(2), Conv2d(4 * width, out, 1)),
                     ]
                 )
             )
@@ -178,16 +179,16 @@ class LucidUnet(nn.Module):
                         _Resnet(out + width, out, time),
                         _Resnet(out + width, out, time),
                         _Attention(out, config, full),
-                        nn.Conv2d(out, width, 3, padding=1)
+                        Conv2d(out, width, 3, padding=1)
                         if last
                         else nn.Sequential(
-                            nn.Upsample(scale_factor=2), nn.Conv2d(out, width, 3, padding=1)
+                            nn.Upsample(scale_factor=2), Conv2d(out, width, 3, padding=1)
                         ),
                     ]
                 )
             )
         self.final_res_block = _Resnet(2 * widths[0], widths[0], time)
-        self.final_conv = nn.Conv2d(widths[0], config.out_channels, 1)
+        self.final_conv = Conv2d(widths[0], config.out_channels, 1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -265,7 +266,7 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(channels, out, 3, padding=1)
+        self.proj = Conv2d(channels, out, 3, padding=1)
         self.norm = _Norm(out)
 
     def forward(
@@ -281,7 +282,7 @@ class _Resnet(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(time, 2 * out))
         self.block1, self.block2 = _Block(channels, out), _Block(out, out)
-        self.res_conv = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
+        self.res_conv = nn.Identity() if channels == out else Conv2d(channels, out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.mlp(emb)[:, :, None, None].chunk(2, dim=1)
@@ -303,8 +304,8 @@ class _Attention(nn.Module):
         self.mem_kv = nn.Parameter(
             torch.randn(2, heads, memory, d) if full else torch.randn(2, heads, d, memory)
         )
-        self.to_qkv = nn.Conv2d(channels, 3 * heads * d, 1, bias=False)
-        to_out = nn.Conv2d(heads * d, channels, 1)
+        self.to_qkv = Conv2d(channels, 3 * heads * d, 1, bias=False)
+        to_out = Conv2d(heads * d, channels, 1)
         self.to_out = to_out if full else nn.Sequential(to_out, _Norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:

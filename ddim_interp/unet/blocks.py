@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddim_interp.unet.attention import Attention
 from ddim_interp.unet.config import UNetConfig
+from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.norm import GroupNorm
 from ddim_interp.unet.plan import BlockPlan, ResnetPlan
 from ddim_interp.unet.resample import (
@@ -140,7 +141,7 @@ class SkipDownBlock(_Block):
         self.halves = plan.resample
         if self.halves:
             self.resnet_down = self._resampling_resnet(plan, config, halve_smoothly, shortcut=True)
-            self.skip_conv = nn.Conv2d(config.in_channels, plan.out_channels, 1)
+            self.skip_conv = Conv2d(config.in_channels, plan.out_channels, 1)
 
     def forward(
         self, x: Tensor, emb: Tensor, skips: list[Tensor], image: Tensor
@@ -176,7 +177,7 @@ class SkipUpBlock(_Block):
         if self.doubles:
             channels, groups = plan.out_channels, plan.resnets[-1].out_groups
             self.resnet_up = self._resampling_resnet(plan, config, double_smoothly, shortcut=True)
-            self.skip_conv = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+            self.skip_conv = Conv2d(channels, config.out_channels, 3, padding=1)
             self.skip_norm = GroupNorm(groups, channels, config.norm_eps)
 
     def forward(

@@ -10,6 +10,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.shapes import Images
 from ddim_interp.unet.blocks import DownBlock, SkipDownBlock, SkipUpBlock, UNetMidBlock2D, UpBlock
 from ddim_interp.unet.config import UNetConfig
+from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.embedding import TimestepEmbedding, time_projection
 from ddim_interp.unet.norm import GroupNorm
 from ddim_interp.unet.resnet import activation
@@ -54,7 +55,7 @@ class UNet2DModel(nn.Module):
         self.config = config = UNetConfig.from_mapping(options, source="UNet2DModel")
         channels = config.block_out_channels
 
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_proj = time_projection(config)
         self.time_embedding = TimestepEmbedding(self.time_proj.channels, config.time_channels)
         self.class_embedding: nn.Module | None = None
@@ -78,7 +79,7 @@ class UNet2DModel(nn.Module):
         )
 
         self.conv_norm_out = GroupNorm(config.out_groups, channels[0], config.norm_eps)
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,7 +126,7 @@ class UNet2DModel(nn.Module):
         image = None
         for block in self.up_blocks:
             x, image = block(x, emb, skips, image)
-        x = self.conv_out(F.silu(self.conv_norm_out(x)))
+        x = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
 
         if image is not None:
             x = x + image

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddim_interp.unet.conv import Conv2d
+
 __all__ = ["Downsample2D", "Upsample2D", "double", "double_smoothly", "halve", "halve_smoothly"]
 
 
@@ -55,7 +57,7 @@ class Downsample2D(nn.Module):
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=padding)
         self.pad_corner = padding == 0
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class Upsample2D(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Double x, (N, C, H, W); the timestep in `emb` does not matter here."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ddim_interp.unet.config import UNetConfig
+from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.norm import GroupNorm
 from ddim_interp.unet.plan import ResnetPlan
 
@@ -20,8 +21,9 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """Build the activation that a config names."""
-    return _ACTIVATIONS[name]()
+    """Build the activation that a config names; it writes over its input where it can."""
+    kind = _ACTIVATIONS[name]
+    return kind() if name == "gelu" else kind(inplace=True)
 
 
 class ResnetBlock2D(nn.Module):
@@ -60,14 +62,14 @@ class ResnetBlock2D(nn.Module):
         self.resample = resample
         self.scale_shift = config.resnet_time_scale_shift == "scale_shift"
         self.norm1 = GroupNorm(plan.groups, channels, config.norm_eps)
-        self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
+        self.conv1 = Conv2d(channels, out, 3, padding=1)
         self.time_emb_proj = nn.Linear(config.time_channels, 2 * out if self.scale_shift else out)
         self.norm2 = GroupNorm(plan.out_groups, out, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.conv2 = Conv2d(out, out, 3, padding=1)
         self.nonlinearity = activation(config.act_fn)
         self.conv_shortcut = (
-            nn.Conv2d(channels, out, 1) if shortcut or channels != out else nn.Identity()
+            Conv2d(channels, out, 1) if shortcut or channels != out else nn.Identity()
         )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -88,9 +90,9 @@ class ResnetBlock2D(nn.Module):
         time = self.time_emb_proj(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = self.norm2(h).mul_(1 + scale).add_(shift)
         else:
-            h = self.norm2(h + time)
-        h = self.conv2(self.dropout(self.nonlinearity(h)))
-        x = self.conv_shortcut(x) + h
-        return x if self.scale == 1 else x / self.scale
+            h = self.norm2(h.add_(time))
+        y: Tensor = self.conv2(self.dropout(self.nonlinearity(h)))
+        y += self.conv_shortcut(x)
+        return y if self.scale == 1 else y.div_(self.scale)

@@ -1,0 +1,98 @@
+"""Convolutions that remember how their weights are laid out."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddim_interp.unet import UNet2DModel
+from ddim_interp.unet.conv import Conv2d
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def layer(dtype: torch.dtype = torch.float32, **options: int) -> Conv2d:
+    torch.manual_seed(0)
+    conv = Conv2d(32, 48, 3, **options).to(dtype=dtype, memory_format=torch.channels_last)
+    return conv.requires_grad_(False)
+
+
+def maps(dtype: torch.dtype = torch.float32) -> Tensor:
+    x = torch.randn(4, 32, 16, 16, generator=torch.Generator().manual_seed(1))
+    return x.to(dtype=dtype, memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", [{"padding": 1}, {"stride": 2}], ids=str)
+def test_the_result_is_that_of_torch_to_the_bit(dtype, options):
+    conv, x = layer(dtype, **options), maps(dtype)
+    plain = nn.Conv2d.forward(conv, x)
+    with torch.inference_mode():
+        for _ in range(2):
+            assert torch.equal(conv(x), plain)
+
+
+def change_in_place(conv):
+    conv.weight.mul_(2)
+
+
+def load(conv):
+    conv.load_state_dict({"weight": conv.weight * 2, "bias": conv.bias})
+
+
+def assign(conv):
+    conv.load_state_dict({"weight": conv.weight * 2, "bias": conv.bias}, assign=True)
+
+
+def replace_data(conv):
+    conv.weight.data = conv.weight * 2
+
+
+@pytest.mark.parametrize("change", [change_in_place, load, assign, replace_data])
+def test_new_weights_are_noticed(change):
+    conv, x = layer(padding=1), maps()
+    with torch.inference_mode():
+        conv(x)
+    change(conv)
+    with torch.inference_mode():
+        assert torch.equal(conv(x), nn.Conv2d.forward(conv, x))
+
+
+def test_a_copy_in_another_precision_is_its_own():
+    conv, x = layer(padding=1), maps()
+    with torch.inference_mode():
+        conv(x)
+        half = copy.deepcopy(conv).bfloat16()
+        assert torch.equal(half(x.bfloat16()), nn.Conv2d.forward(half, x.bfloat16()))
+
+
+def test_what_is_laid_out_is_not_part_of_a_checkpoint():
+    conv, x = layer(padding=1), maps()
+    keys, small = list(conv.state_dict()), len(pickle.dumps(conv))
+    with torch.inference_mode():
+        y = conv(x)
+    assert list(conv.state_dict()) == keys
+    assert len(pickle.dumps(conv)) == small
+    with torch.inference_mode():
+        assert torch.equal(pickle.loads(pickle.dumps(conv))(x), y)
+
+
+def test_gradients_flow_as_through_torchs():
+    conv, x = layer(padding=1), maps()
+    with torch.inference_mode():
+        conv(x)
+    conv.requires_grad_(True)
+    conv(x).sum().backward()
+    assert conv.weight.grad is not None
+
+
+def test_a_network_answers_alike_with_and_without():
+    torch.manual_seed(0)
+    unet = UNet2DModel(block_out_channels=(32, 32, 32, 32), norm_num_groups=8).eval()
+    unet = unet.requires_grad_(False).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 16, 16)
+    plain = unet(x, 500.0)
+    with torch.inference_mode():
+        assert torch.allclose(unet(x, 500.0), plain, atol=1e-6)
