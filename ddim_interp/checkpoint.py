@@ -7,8 +7,11 @@
     │   └── diffusion_pytorch_model.safetensors
     │        or …model.fp16.safetensors  a variant
     │        or …model.safetensors.index.json and …model-00001-of-00003.safetensors, …
-    └── scheduler/
-        └── scheduler_config.json        SchedulerConfig
+    ├── scheduler/
+    │   └── scheduler_config.json        SchedulerConfig
+    └── vqvae/ or vae/                   for a model that works in an autoencoder's space
+        ├── config.json                  AutoencoderConfig
+        └── diffusion_pytorch_model.safetensors
 
 A bare unet folder, with config.json and weights at its top, serves too. Files of a stranger decide
 nothing here but numbers: no code is imported by a name they give, and everything is checked, down
@@ -19,14 +22,21 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddim_interp.autoencoder import (
+    AUTOENCODERS,
+    AutoencoderConfig,
+    DiffusersAutoencoder,
+    build_autoencoder,
+)
 from ddim_interp.errors import InputMissingError, ModelError, OutputError
 from ddim_interp.files import StrPath, sha256_file, shown, write_bytes
 from ddim_interp.networks import (
@@ -46,7 +56,9 @@ __all__ = [
     "PICKLES",
     "Checkpoint",
     "Configs",
+    "NetworkFiles",
     "Parts",
+    "all_weights",
     "blueprint",
     "file_names",
     "find_parts",
@@ -60,9 +72,12 @@ __all__ = [
 MAX_PARAMETERS = 2_000_000_000
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 
+M = TypeVar("M", bound=nn.Module)
+
 _WEIGHTS = "diffusion_pytorch_model"
 _PIPELINES = {"DDIMPipeline", "DDPMPipeline", "PNDMPipeline"}
-_AUTOENCODERS = {"vqvae", "vae"}
+_LATENT_PIPELINES = {"LDMPipeline"}
+_ROLES = ("vqvae", "vae")  # what an autoencoder is called in an index
 # Schedulers for networks trained on a table of betas: what they were trained on, DDIM can sample.
 _SCHEDULERS = {
     "DDIMScheduler",
@@ -87,20 +102,38 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 @dataclass(frozen=True)
+class NetworkFiles:
+    """Where a model keeps one of its networks: paths inside its folder, or its repository.
+
+    Args:
+        config: `unet/config.json`, or `config.json` in a bare folder.
+        weights: The safetensors file, or the `.index.json` that lists several.
+    """
+
+    config: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class Parts:
     """Where a model keeps its parts: paths inside its folder, or its repository.
 
     Args:
-        unet_config: `unet/config.json`, or `config.json` in a bare folder.
-        weights: The safetensors file, or the `.index.json` that lists several.
+        unet: The denoiser's files.
         index: `model_index.json`, if there is one.
         scheduler_config: The scheduler's, if there is one.
+        autoencoder: The autoencoder's files, if there are any.
     """
 
-    unet_config: str
-    weights: str
+    unet: NetworkFiles
     index: str | None = None
     scheduler_config: str | None = None
+    autoencoder: NetworkFiles | None = None
+
+    @property
+    def networks(self) -> tuple[NetworkFiles, ...]:
+        """The files of every network."""
+        return (self.unet,) if self.autoencoder is None else (self.unet, self.autoencoder)
 
 
 @dataclass(frozen=True)
@@ -111,12 +144,14 @@ class Configs:
         parts: Where its files are.
         unet: What the network is built of.
         scheduler: The levels it was trained on.
+        autoencoder: What stands between it and pictures, if anything does.
         warning: What the user should be told: the schedule has options that mean nothing here.
     """
 
     parts: Parts
     unet: NetworkConfig
     scheduler: SchedulerConfig
+    autoencoder: AutoencoderConfig | None = None
     warning: str | None = None
 
 
@@ -129,6 +164,7 @@ class Checkpoint:
         scheduler_config: The levels it was trained on.
         weights_sha256: SHA-256 of its weights file; of the files' hashes in order, if several.
         source: What it is called: no absolute path, it goes into recipes.
+        autoencoder: What stands between it and pictures, if anything does.
         warning: What the user should be told, if anything.
     """
 
@@ -136,6 +172,7 @@ class Checkpoint:
     scheduler_config: SchedulerConfig
     weights_sha256: str
     source: str
+    autoencoder: DiffusersAutoencoder | None = None
     warning: str | None = None
 
     @property
@@ -168,23 +205,43 @@ def read_checkpoint(
     folder = Path(folder)
     parts = find_parts(file_names(folder), shown(folder), variant=variant)
     configs = read_configs(folder, parts)
-    files = [folder / name for name in weight_names(folder, parts)]
-    shapes = _announced_shapes(files, shown(folder / parts.weights))
-    unet = blueprint(configs.unet, shapes, shown(folder), max_parameters=max_parameters)
-    digests = [_checked_sha256(file) for file in files]
-    state: dict[str, Tensor] = {}
-    for file in files:
-        state |= {
-            name: tensor.to(dtype or tensor.dtype) for name, tensor in read_tensors(file)[0].items()
-        }
-    unet.load_state_dict(modern_keys(state), strict=True, assign=True)
+    build = partial(build_network, configs.unet)
+    unet, digests = _read_network(folder, parts.unet, build, max_parameters, dtype)
+    autoencoder = None
+    if configs.autoencoder and configs.parts.autoencoder:
+        files, build_it = configs.parts.autoencoder, partial(build_autoencoder, configs.autoencoder)
+        network, more = _read_network(folder, files, build_it, max_parameters, torch.float32)
+        autoencoder = DiffusersAutoencoder(network, configs.autoencoder)
+        digests += more
     return Checkpoint(
         unet.eval(),
         configs.scheduler,
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
         source or folder.resolve().name,
+        autoencoder,
         configs.warning,
     )
+
+
+def _read_network(
+    folder: Path,
+    files: NetworkFiles,
+    build: Callable[[], M],
+    max_parameters: int,
+    dtype: torch.dtype | None,
+) -> tuple[M, list[str]]:
+    """A network with its weights, and the hashes of the files that held them."""
+    paths = [folder / name for name in weight_names(folder, files)]
+    shapes = _announced_shapes(paths, shown(folder / files.weights))
+    network = blueprint(build, shapes, shown(folder), max_parameters=max_parameters)
+    digests = [_checked_sha256(path) for path in paths]
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        state |= {
+            name: tensor.to(dtype or tensor.dtype) for name, tensor in read_tensors(path)[0].items()
+        }
+    network.load_state_dict(modern_keys(state), strict=True, assign=True)
+    return network, digests
 
 
 def read_configs(folder: StrPath, parts: Parts | None = None) -> Configs:
@@ -201,16 +258,29 @@ def read_configs(folder: StrPath, parts: Parts | None = None) -> Configs:
     folder = Path(folder)
     parts = parts or find_parts(file_names(folder), shown(folder))
     if parts.index:
-        _check_index(read_object(folder / parts.index), shown(folder / parts.index), parts)
-    unet = read_object(folder / parts.unet_config)
+        index = read_object(folder / parts.index)
+        parts = _check_index(index, shown(folder / parts.index), parts)
+    unet = read_network_config(
+        read_object(folder / parts.unet.config), shown(folder / parts.unet.config)
+    )
+    autoencoder = None
+    if parts.autoencoder:
+        path = folder / parts.autoencoder.config
+        autoencoder = AutoencoderConfig.from_mapping(read_object(path), shown(path))
+        if autoencoder.latent_channels != unet.in_channels:
+            raise ModelError(
+                f"{shown(path)} makes {autoencoder.latent_channels} channels of a picture, and the "
+                f"network takes {unet.in_channels}; get both from one source."
+            )
     scheduler: Mapping[str, Any] = {}
     if parts.scheduler_config:
         scheduler = read_object(folder / parts.scheduler_config)
         _check_class(scheduler, _SCHEDULERS, shown(folder / parts.scheduler_config))
     return Configs(
         parts,
-        read_network_config(unet, shown(folder / parts.unet_config)),
+        unet,
         SchedulerConfig.from_mapping(scheduler, shown(folder / (parts.scheduler_config or ""))),
+        autoencoder,
         _unknown_options(scheduler, parts.scheduler_config),
     )
 
@@ -230,7 +300,7 @@ def find_parts(
         ModelError: Config or weights are missing.
 
     Example:
-        >>> find_parts(["config.json", "diffusion_pytorch_model.safetensors"], "here").weights
+        >>> find_parts(["config.json", "diffusion_pytorch_model.safetensors"], "here").unet.weights
         'diffusion_pytorch_model.safetensors'
     """
     home = "unet/" if "unet/config.json" in names else ""
@@ -238,16 +308,35 @@ def find_parts(
         raise ModelError(
             f"{source} is no diffusers model: expected unet/config.json; found {_few(names)}."
         )
-    here = sorted(name for name in names if name.rpartition("/")[0] == home.rstrip("/"))
-    suffixes = PICKLES if pickled else (".safetensors",)
-    infix = f".{variant}" if variant else ""
-    wanted = [
-        f"{home}{_WEIGHTS}{infix}{suffixes[0]}",
-        f"{home}{_WEIGHTS}{suffixes[0]}.index{infix}.json",
+    schedulers = ("scheduler/scheduler_config.json", "scheduler_config.json")
+    roles = [role for role in _ROLES if f"{role}/config.json" in names and home]
+    files = [
+        _network_files(names, place, source, variant, pickled)
+        for place in (home, *(f"{role}/" for role in roles[:1]))
     ]
-    if not variant:  # a file of another name will do, if it is the only one
-        others = [name for name in here if name.endswith(suffixes)]
-        wanted += others if len(others) == 1 else []
+    return Parts(
+        files[0],
+        "model_index.json" if "model_index.json" in names else None,
+        next((name for name in schedulers if name in names), None),
+        files[1] if roles else None,
+    )
+
+
+def _network_files(
+    names: Collection[str], home: str, source: str, variant: str | None, pickled: bool
+) -> NetworkFiles:
+    """The files of the network in one place."""
+    here = sorted(name for name in names if name.rpartition("/")[0] == home.rstrip("/"))
+    # What calls itself safetensors may be a pickle, too.
+    kinds = [PICKLES, (".safetensors",)] if pickled else [(".safetensors",)]
+    infix = f".{variant}" if variant else ""
+    wanted = []
+    for suffixes in kinds:
+        wanted.append(f"{home}{_WEIGHTS}{infix}{suffixes[0]}")
+        wanted.append(f"{home}{_WEIGHTS}{suffixes[0]}.index{infix}.json")
+        if not variant:  # a file of another name will do, if it is the only one
+            others = [name for name in here if name.endswith(suffixes)]
+            wanted += others if len(others) == 1 else []
     weights = next((name for name in wanted if name in names), None)
     if weights is None and any(name.endswith(PICKLES) for name in here) and not pickled:
         raise ModelError(
@@ -256,24 +345,18 @@ def find_parts(
         )
     if weights is None:
         raise ModelError(f"{source} has no weights: expected {wanted[0]}; found {_few(here)}.")
-    schedulers = ("scheduler/scheduler_config.json", "scheduler_config.json")
-    return Parts(
-        home + "config.json",
-        weights,
-        "model_index.json" if "model_index.json" in names else None,
-        next((name for name in schedulers if name in names), None),
-    )
+    return NetworkFiles(home + "config.json", weights)
 
 
-def weight_names(folder: StrPath, parts: Parts) -> list[str]:
+def weight_names(folder: StrPath, files: NetworkFiles) -> list[str]:
     """The files that hold the weights, as paths inside the folder: one, or those an index lists.
 
     Raises:
         ModelError: The index lists none, or files outside its folder.
     """
-    if not parts.weights.endswith(".json"):
-        return [parts.weights]
-    path = Path(folder, parts.weights)
+    if not files.weights.endswith(".json"):
+        return [files.weights]
+    path = Path(folder, files.weights)
     suffix = ".safetensors" if ".safetensors." in path.name else ".bin"
     weight_map = read_object(path).get("weight_map")
     names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
@@ -284,8 +367,13 @@ def weight_names(folder: StrPath, parts: Parts) -> list[str]:
         raise ModelError(
             f"{shown(path)} lists no {suffix} files of its folder; get the model again."
         )
-    home = parts.weights.rpartition("/")[0]
+    home = files.weights.rpartition("/")[0]
     return [f"{home}/{name}".lstrip("/") for name in sorted(names)]
+
+
+def all_weights(folder: StrPath, parts: Parts) -> list[str]:
+    """The files that hold the weights of every network, as paths inside the folder."""
+    return [name for files in parts.networks for name in weight_names(folder, files)]
 
 
 def file_names(folder: Path) -> set[str]:
@@ -299,7 +387,7 @@ def file_names(folder: Path) -> set[str]:
     try:
         return {
             path.relative_to(folder).as_posix()
-            for place in (folder, folder / "unet", folder / "scheduler")
+            for place in (folder, *(folder / part for part in ("unet", "scheduler", *_ROLES)))
             if place.is_dir()
             for path in place.iterdir()
             if path.is_file()
@@ -311,16 +399,16 @@ def file_names(folder: Path) -> set[str]:
 
 
 def blueprint(
-    config: NetworkConfig,
+    build: Callable[[], M],
     shapes: Mapping[str, tuple[int, ...]],
     source: str,
     *,
     max_parameters: int = MAX_PARAMETERS,
-) -> Network:
+) -> M:
     """An empty network, after making sure that weights of these shapes fill it.
 
     Args:
-        config: What to build.
+        build: Builds it.
         shapes: The weights' shapes, by name, old or new.
         source: What to call them in a message.
         max_parameters: Larger networks are refused.
@@ -332,8 +420,8 @@ def blueprint(
         ModelError: It is too large, or weights are missing, unexpected or misshapen.
     """
     with torch.device("meta"):  # which also draws no random weights
-        unet = build_network(config)
-    wanted = {name: tuple(weight.shape) for name, weight in unet.state_dict().items()}
+        network = build()
+    wanted = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
     parameters = sum(map(math.prod, wanted.values()))
     if parameters > max_parameters:
         raise ModelError(
@@ -357,22 +445,26 @@ def blueprint(
         raise ModelError(
             f"The weights of {source} do not fit its config: {listed}; get both from one source."
         )
-    return unet
+    return network
 
 
 def write_checkpoint(
     folder: StrPath,
     unet: Network,
     scheduler_config: SchedulerConfig,
+    autoencoder: DiffusersAutoencoder | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder, which `read_checkpoint` and diffusers' DDIMPipeline open.
+    """Write a model folder, which `read_checkpoint` and diffusers open.
+
+    diffusers' class for it is DDIMPipeline, or LDMPipeline if there is an autoencoder.
 
     Args:
         folder: Is created if need be.
         unet: The network; its weights keep their dtype.
         scheduler_config: The levels it was trained on.
+        autoencoder: What stands between it and pictures, if anything does.
         overwrite: Whether a model in that folder may be replaced.
 
     Raises:
@@ -384,7 +476,7 @@ def write_checkpoint(
     if not overwrite and (weights.exists() or (folder / "model_index.json").exists()):
         raise OutputError(f"{shown(folder)} holds a model already; choose another folder.")
     try:
-        for part in ("unet", "scheduler"):
+        for part in ("unet", "scheduler", *(_ROLES[:1] if autoencoder else ())):
             (folder / part).mkdir(parents=True, exist_ok=True)
         weights.unlink(missing_ok=True)  # the weights come last: without them this is no model
     except OSError as error:
@@ -394,10 +486,17 @@ def write_checkpoint(
     scheduler = {"_class_name": "DDIMScheduler", **scheduler_config.to_dict()}
     network = str(unet.config.to_dict()["_class_name"])
     index = {
-        "_class_name": "DDIMPipeline",
+        "_class_name": "LDMPipeline" if autoencoder else "DDIMPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],
         "unet": [NETWORKS[network], network],
     }
+    if autoencoder:
+        index[_ROLES[0]] = ["diffusers", autoencoder.config.kind]
+        place = folder / _ROLES[0]
+        _write_json(place / "config.json", autoencoder.config.to_dict())
+        state = autoencoder.network.state_dict()
+        metadata = {"format": "pt"}
+        write_tensors(place / f"{_WEIGHTS}.safetensors", state, metadata, overwrite=True)
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     _write_json(folder / "model_index.json", index)
     write_network(folder / "unet", unet)
@@ -422,8 +521,11 @@ def _few(names: Collection[str]) -> str:
     return ", ".join(first or ["nothing"]) + (f" and {more} more" if more else "")
 
 
-def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> None:
-    """Refuse a pipeline that is more than a UNet2DModel and a schedule of betas."""
+def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> Parts:
+    """Refuse a pipeline that is more than a network, a schedule of betas and an autoencoder.
+
+    Returns: The parts that it names: an autoencoder that lies there unnamed is left alone.
+    """
     classes: dict[str, tuple[Any, Any]] = {}
     for role, entry in index.items():
         if role.startswith("_") or entry is None or entry == [None, None]:
@@ -437,12 +539,22 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> None:
             f"{source} asks for the network {library!r:.60}.{name!r:.60}, and its code is not run; "
             "this program has diffusers' UNet2DModel, which is not conditioned on text."
         )
-    if latent := sorted(_AUTOENCODERS & classes.keys()):
+    roles = [role for role in _ROLES if role in classes]
+    for role in roles[:1]:
+        if (autoencoder := classes.pop(role)) not in [("diffusers", kind) for kind in AUTOENCODERS]:
+            raise ModelError(
+                f"{source} asks for the autoencoder {autoencoder[0]!r:.60}.{autoencoder[1]!r:.60}; "
+                f"this program knows diffusers' {', '.join(AUTOENCODERS)}."
+            )
+        if not parts.autoencoder or not parts.autoencoder.config.startswith(role):
+            raise ModelError(
+                f"{source} names a {role}, but {role}/config.json is missing; get the model again."
+            )
+    if not roles and index.get("_class_name") in tuple(_LATENT_PIPELINES):
         raise ModelError(
-            f"{source} names a {latent[0]}: models that work in an autoencoder's space are not "
-            "supported yet; use a model of pixels."
+            f"{source} is of a model in an autoencoder's space, and names no vqvae; get it again."
         )
-    _check_class(index, _PIPELINES, source)
+    _check_class(index, _PIPELINES | (_LATENT_PIPELINES if roles else set()), source)
     library, name = classes.pop("scheduler", ("diffusers", "DDIMScheduler"))
     if library != "diffusers":
         raise ModelError(f"{source} asks for code of its own, {library!r:.60}, which is not run.")
@@ -454,6 +566,7 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> None:
             f"{source} names a scheduler, but scheduler/scheduler_config.json is missing; "
             "get the model again."
         )
+    return parts if roles else replace(parts, autoencoder=None)
 
 
 def _unknown_options(scheduler: Mapping[str, Any], source: str | None) -> str | None:

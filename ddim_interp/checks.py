@@ -62,6 +62,11 @@ class Certificate:
         alpha_bar: ᾱ of the level that z lives at: how much picture is left in it.
         dimension: d, the number of entries of z; 0 if unknown.
         repair_cost: What a repair of the latent added to `roundtrip_mse`; 0 without one.
+        autoencoder_mse: Mean squared difference between the picture and what its autoencoder alone
+            gives back of it, without any inversion; 0 without an autoencoder.
+        inversion_mse: Between that and the decoded latent: what the inversion alone lost. With no
+            autoencoder it is `roundtrip_mse`.
+        inversion_max_level: Likewise.
     """
 
     roundtrip_mse: float
@@ -78,11 +83,21 @@ class Certificate:
     alpha_bar: float = 0.0
     dimension: int = 0
     repair_cost: float = 0.0
+    autoencoder_mse: float = 0.0
+    inversion_mse: float = 0.0
+    inversion_max_level: int = 0
 
     @property
     def fidelity(self) -> "Fidelity":
         """The round trip alone."""
         return Fidelity(self.roundtrip_mse, self.roundtrip_max_level)
+
+    @property
+    def inversion(self) -> "Fidelity":
+        """The round trip, less what the autoencoder alone loses."""
+        if self.autoencoder_mse == 0:
+            return self.fidelity
+        return Fidelity(self.inversion_mse, self.inversion_max_level)
 
     @property
     def psnr(self) -> float:
@@ -91,8 +106,9 @@ class Certificate:
 
     @property
     def faithful(self) -> bool:
-        """Whether the picture comes back: equal in 8 bits, or at 40 dB or more."""
-        return self.fidelity.faithful
+        """Whether the picture comes back, equal in 8 bits or at 40 dB or more; or, of an
+        autoencoder, what that gives back of it."""
+        return self.inversion.faithful
 
     @property
     def whiteness(self) -> float:
@@ -122,15 +138,19 @@ class Certificate:
     @property
     def verdict(self) -> str:
         """What the numbers mean, in words."""
-        if self.roundtrip_max_level == 0:
+        alone = self.inversion
+        if alone.max_level == 0:
             there = "comes back exactly"
-        elif self.faithful:
-            there = f"comes back to {self.psnr:.1f} dB"
+        elif alone.faithful:
+            there = f"comes back to {alone.psnr:.1f} dB"
         else:
             there = (
-                f"does not come back ({self.psnr:.1f} dB, {self.roundtrip_max_level} of 255 levels "
+                f"does not come back ({alone.psnr:.1f} dB, {alone.max_level} of 255 levels "
                 f"at worst{'' if self.repair_cost else '; try more steps'})"
             )
+        if self.autoencoder_mse:
+            floor = Fidelity(self.autoencoder_mse, 255).psnr
+            there = f"as its autoencoder keeps it ({floor:.1f} dB) {there}"
         where = {
             "typical": "its latent is typical noise",
             "unusual": f"its latent is unusual noise: {self._oddities}",
@@ -215,6 +235,7 @@ def certify(
     residuals: Sequence[Tensor] = (),
     nfe: Tensor | None = None,
     level: Level | None = None,
+    floor: Images | None = None,
 ) -> tuple[Certificate, ...]:
     """One certificate per picture.
 
@@ -225,6 +246,7 @@ def certify(
         residuals: Of each step of the inversion, (N,) each.
         nfe: Evaluations spent on each picture, (N,).
         level: Where the latents live; pure noise when not given.
+        floor: What an autoencoder alone gives back of the pictures, (N, C, H, W), if there is one.
 
     Example:
         >>> grey = torch.zeros(1, 3, 8, 8)
@@ -236,6 +258,9 @@ def certify(
     steps = torch.stack(list(residuals), dim=1).tolist() if residuals else [[]] * count
     spent = [0.0] * count if nfe is None else nfe.tolist()
     alpha_bar = 0.0 if level is None else level.alpha_bar
+    trips = compare(pictures, decoded)
+    kept = [0.0] * count if floor is None else [each.mse for each in compare(pictures, floor)]
+    alone = trips if floor is None else compare(floor, decoded)
     return tuple(
         Certificate(
             trip.mse,
@@ -251,8 +276,9 @@ def certify(
             z.spectrum,
             alpha_bar,
             channels * height * width,
+            autoencoder_mse=kept[i],
+            inversion_mse=alone[i].mse,
+            inversion_max_level=alone[i].max_level,
         )
-        for i, (trip, z) in enumerate(
-            zip(compare(pictures, decoded), measure_latents(latents), strict=True)
-        )
+        for i, (trip, z) in enumerate(zip(trips, measure_latents(latents), strict=True))
     )

@@ -34,11 +34,13 @@ class RoundTrip:
         steps: Steps of the grid.
         method: A name from `SOLVERS`.
         nfe: Network evaluations for a picture, there and back.
-        mse: Between the pictures and what their latents decode to, pixels in [0, 1].
+        mse: Between the pictures and what their latents decode to, pixels in [0, 1]; of a model
+            with an autoencoder, between what that alone gives back of them and what they decode to.
         max_level: Of any pixel of any picture, in 8-bit levels.
         latent_power: |z|² / d.
         patch_correlation: Of the latents.
-        latent_mse: Between random latents and the inversions of their pictures, |ẑ − z|² / d.
+        latent_mse: Between random latents and the inversions of their pictures, |ẑ − z|² / d; no
+            autoencoder takes part in it.
         seconds: For a picture, there and back.
         trouble: Why there are no figures; empty if there are.
     """
@@ -92,6 +94,11 @@ class Consistency:
         return self.inversion.certificates
 
     @property
+    def autoencoder_mse(self) -> float:
+        """What the model's autoencoder alone loses of the pictures, their mean; 0 without one."""
+        return _mean([each.autoencoder_mse for each in self.certificates])
+
+    @property
     def good(self) -> bool:
         """Whether the pictures come back, from latents of use, and stand still between them."""
         return self.standing.faithful and all(certificate.good for certificate in self.certificates)
@@ -129,6 +136,9 @@ class Consistency:
             said.append(
                 f"{last.steps} and {2 * last.steps} steps agree to {last.fidelity.psnr:.1f} dB"
             )
+        if self.autoencoder_mse:
+            floor = Fidelity(self.autoencoder_mse, 255).psnr
+            said.append(f"its autoencoder alone gives pictures back to {floor:.1f} dB")
         return "; ".join(said)
 
     def describe(self, names: Sequence[str]) -> dict[str, Any]:
@@ -170,6 +180,8 @@ class Consistency:
                     "grade": certificate.grade,
                     "roundtrip_mse": certificate.roundtrip_mse,
                     "roundtrip_max_level": certificate.roundtrip_max_level,
+                    "autoencoder_mse": certificate.autoencoder_mse,
+                    "inversion_mse": certificate.inversion.mse,
                     "latent_power": certificate.latent_power,
                     "whiteness": certificate.whiteness,
                     "kurtosis": certificate.kurtosis,
@@ -178,6 +190,7 @@ class Consistency:
                 }
                 for name, certificate in zip(names, self.certificates, strict=True)
             ],
+            "autoencoder_mse": self.autoencoder_mse,
             "good": self.good,
             "verdict": self.verdict,
         }
@@ -260,18 +273,19 @@ def _there_and_back(
     trip: RoundTrip,
 ) -> tuple[RoundTrip, Inversion, Latents]:
     """The figures, the inversion of the pictures, and what the latents came back as."""
-    drawn = sample_latents(model, latents, plan)
+    core = model.core
+    drawn = sample_latents(core, latents, plan)
     started = time.perf_counter()
     there = invert_images(model, images, plan)
-    back = invert_images(model, drawn, plan)
+    back = invert_images(core, drawn, plan)
     seconds = time.perf_counter() - started
     count = len(images) + len(latents)
     return (
         replace(
             trip,
             nfe=(there.nfe + back.nfe) / count,
-            mse=_mean([each.roundtrip_mse for each in there.certificates]),
-            max_level=max(each.roundtrip_max_level for each in there.certificates),
+            mse=_mean([each.inversion.mse for each in there.certificates]),
+            max_level=max(each.inversion.max_level for each in there.certificates),
             latent_power=_mean([each.latent_power for each in there.certificates]),
             patch_correlation=_mean([each.patch_correlation for each in there.certificates]),
             latent_mse=(back.state.x - latents).double().square().mean().item(),

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from ddim_interp.autoencoder import Autoencoder
 from ddim_interp.denoiser import NetworkDenoiser
 from ddim_interp.errors import ArgumentError
 from ddim_interp.model import Model
@@ -24,6 +25,7 @@ def as_denoiser(
     name: str = "custom",
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    autoencoder: Autoencoder | None = None,
 ) -> Model:
     """Make a function a model that can be inverted, sampled and morphed with.
 
@@ -44,6 +46,8 @@ def as_denoiser(
         name: What recipes call it; no path.
         device: Where it runs.
         dtype: The precision it runs in; the solver's state is float32 at least in any case.
+        autoencoder: For a network that works on what this makes of pictures: anything with
+            `encode`, `decode` and `picture_shape`, on `device`. `shape` is then what it makes.
 
     Returns: The model, for `Pipeline(model).morph(…)` and the functions that take one.
 
@@ -68,7 +72,28 @@ def as_denoiser(
     place = parse_device(device)
     _try(fn, schedule, shape, place, dtype)
     denoiser = NetworkDenoiser(fn, prediction_type, dtype)
-    return Model(denoiser, schedule, shape, name, device=place)
+    model = Model(denoiser, schedule, shape, name, device=place, autoencoder=autoencoder)
+    if autoencoder is not None:
+        _try_autoencoder(model)
+    return model
+
+
+@torch.inference_mode()
+def _try_autoencoder(model: Model) -> None:
+    """Take a grey picture there and back, and look at the shapes."""
+    grey = torch.zeros(1, *model.picture_shape)
+    x_0 = model.encode(grey)
+    if x_0.shape[1:] != model.shape:
+        raise ArgumentError(
+            f"The autoencoder makes {tuple(x_0.shape[1:])} of a picture of {model.picture_shape}, "
+            f"and the shape given is {model.shape}; they must be the same."
+        )
+    back = model.decode(x_0)
+    if back.shape != grey.shape:
+        raise ArgumentError(
+            f"The autoencoder makes {tuple(back.shape[1:])} of what it made of a picture of "
+            f"{model.picture_shape}; it must give back what it takes."
+        )
 
 
 @torch.inference_mode()

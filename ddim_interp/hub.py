@@ -22,7 +22,7 @@ from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddim_interp.checkpoint import Parts, file_names, find_parts, read_configs, weight_names
+from ddim_interp.checkpoint import Parts, all_weights, file_names, find_parts, read_configs
 from ddim_interp.errors import (
     ArgumentError,
     DdimInterpError,
@@ -162,7 +162,7 @@ def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
             with suppress(ModelError, InputMissingError):
                 folder = commit.snapshot_path
                 parts = read_configs(folder).parts
-                if all((folder / name).is_file() for name in weight_names(folder, parts)):
+                if all((folder / name).is_file() for name in all_weights(folder, parts)):
                     models.append(Located(folder, repo.repo_id, commit.commit_hash))
     return tuple(sorted(models, key=lambda model: (model.name, model.revision or "")))
 
@@ -216,9 +216,8 @@ class _Fetch:
 
     def _is_whole(self, folder: Path) -> bool:
         try:
-            parts = self._parts(file_names(folder))
-            read_configs(folder, parts)
-            return all((folder / name).is_file() for name in weight_names(folder, parts))
+            parts = read_configs(folder, self._parts(file_names(folder))).parts
+            return all((folder / name).is_file() for name in all_weights(folder, parts))
         except ModelError:
             return False
 
@@ -241,12 +240,10 @@ class _Fetch:
         files = {file.rfilename: file for file in info.siblings or ()}
         parts = self._parts(files)
         # The configs first: they say whether the rest, which may be large, is any use.
-        configs = {parts.index, parts.unet_config, parts.scheduler_config}
-        if parts.weights.endswith(".json"):
-            configs.add(parts.weights)
+        configs = {parts.index, parts.scheduler_config, *(net.config for net in parts.networks)}
+        configs |= {net.weights for net in parts.networks if net.weights.endswith(".json")}
         folder = self._fetch(info.sha, [files[name] for name in configs if name], ANSWER_SECONDS)
-        read_configs(folder, parts)
-        weights = weight_names(folder, parts)
+        weights = all_weights(folder, read_configs(folder, parts).parts)
         if missing := [name for name in weights if name not in files]:
             raise ModelError(f"{self._called} lists {missing[0]}, and does not have it.")
         self._fetch(info.sha, [files[name] for name in weights], STALL_SECONDS)

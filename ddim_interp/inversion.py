@@ -28,6 +28,7 @@ class Inversion:
         certificates: One for each picture.
         nfe: Network evaluations in all: inversion and the decoding that proves it.
         images: What was inverted, (N, C, H, W).
+        floor: What the autoencoder alone gives back of them; None without one.
     """
 
     state: State
@@ -35,6 +36,7 @@ class Inversion:
     certificates: tuple[Certificate, ...]
     nfe: int
     images: Images
+    floor: Images | None = None
 
     @property
     def latents(self) -> Latents:
@@ -73,13 +75,15 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
         NotInvertibleError: The plan's solver cannot be undone.
         NonFiniteError: NaN or infinity turned up on the way.
     """
-    if tuple(images.shape[1:]) != model.shape:
+    if tuple(images.shape[1:]) != model.picture_shape:
         raise ArgumentError(
             f"Pictures of shape {_times(images.shape[1:])} do not fit {model.name}, which works at "
-            f"{_times(model.shape)}; crop and scale them to that."
+            f"{_times(model.picture_shape)}; crop and scale them to that."
         )
     grid, solver = plan.walk(model.schedule)
-    x_0 = model.place(images)
+    images = model.place(images)
+    x_0 = model.encode(images)
+    floor = None if model.autoencoder is None else model.decode(x_0)
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []
     for state in watch(invert(counted, x_0, grid, solver), len(grid) - 1, "inverting"):
@@ -88,8 +92,8 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
     nfe = torch.full((len(x_0),), counted.nfe / len(x_0))
     state = settle(solver, state)
     decoded = sample_latents(model, state, plan, watch, counted)
-    certificates = certify(x_0, decoded, state.x, residuals, nfe, state.level)
-    return Inversion(state, decoded, certificates, counted.nfe, x_0)
+    certificates = certify(images, decoded, state.x, residuals, nfe, state.level, floor)
+    return Inversion(state, decoded, certificates, counted.nfe, images, floor)
 
 
 @torch.inference_mode()
@@ -114,7 +118,7 @@ def sample_latents(
     walk = sample(counted or model.denoiser, start, grid, solver)
     for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
         pass
-    return state.x
+    return model.decode(state.x)
 
 
 def _times(shape: tuple[int, ...]) -> str:

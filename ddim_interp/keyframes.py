@@ -77,6 +77,8 @@ class Keyframe:
             "box": list(picture.box) if picture else None,
             "roundtrip_mse": certificate.roundtrip_mse if certificate else None,
             "roundtrip_max_level": certificate.roundtrip_max_level if certificate else None,
+            "autoencoder_mse": certificate.autoencoder_mse if certificate else None,
+            "inversion_mse": certificate.inversion.mse if certificate else None,
             "latent_power": float(latent_power(self.state.x)),
             "verdict": certificate.verdict if certificate else None,
         }
@@ -207,7 +209,7 @@ def join_states(states: Sequence[State]) -> State:
 
 
 def _find(model: Model, source: Source, plan: Plan, whole: bool) -> list[Keyframe | Picture]:
-    channels, height, width = model.shape
+    channels, height, width = model.picture_shape
     if isinstance(source, Image):
         return [open_image(source, (height, width), channels=channels, whole=whole)]
     text = str(source)

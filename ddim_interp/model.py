@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim_interp.autoencoder import Autoencoder
 from ddim_interp.denoiser import Denoiser, Fallback
 from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.shapes import Images
 from ddim_interp.solver import Solver, make_solver
 
 __all__ = ["Model", "Plan"]
@@ -23,12 +25,13 @@ class Model:
     Args:
         denoiser: Splits x_t into picture and noise, as precisely as the model can.
         schedule: The noise schedule it was trained on.
-        shape: (C, H, W) of its pictures.
+        shape: (C, H, W) of what it works on: pictures, or what the autoencoder makes of them.
         name: What it is called in recipes; no path.
         weights_sha256: Identity of its weights; latents of other weights are refused. Empty for a
             denoiser that has none.
         draft: The same model in a cheaper precision, for frames; `denoiser` when not given.
         device: Where it runs.
+        autoencoder: What stands between it and pictures, if anything does.
     """
 
     denoiser: Denoiser
@@ -38,6 +41,7 @@ class Model:
     weights_sha256: str = ""
     draft: Denoiser | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+    autoencoder: Autoencoder | None = None
 
     @cached_property
     def for_frames(self) -> Denoiser:
@@ -48,6 +52,26 @@ class Model:
     def retries(self) -> int:
         """Answers that were not finite in low precision, and were asked for again."""
         return self.for_frames.retries if isinstance(self.for_frames, Fallback) else 0
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its pictures."""
+        coder = self.autoencoder
+        return self.shape if coder is None else coder.picture_shape(self.shape)
+
+    @property
+    def core(self) -> "Model":
+        """The same model without its autoencoder: its pictures are what that makes of pictures."""
+        return replace(self, autoencoder=None)
+
+    def encode(self, images: Images) -> Tensor:
+        """Pictures, (N, C, H, W) in [−1, 1], as the x_0 to invert, where the model runs."""
+        placed = self.place(images)
+        return placed if self.autoencoder is None else self.autoencoder.encode(placed)
+
+    def decode(self, x_0: Tensor) -> Images:
+        """A sampled x_0 as pictures, (N, C, H, W)."""
+        return x_0 if self.autoencoder is None else self.autoencoder.decode(x_0)
 
     def place(self, x: Tensor) -> Tensor:
         """x where the model runs; float32 unless it is finer already."""

@@ -304,12 +304,13 @@ class Morph:
         together = join_states([keyframe.state for keyframe in self.keyframes])
         memory = tuple((level, self.path.carry(kept, u)) for level, kept in together.memory)
         start = State(self.path(u), together.level, memory)
-        images = last(sample(counted or self.model.for_frames, start, grid, solver)).x
+        x_0 = last(sample(counted or self.model.for_frames, start, grid, solver)).x
+        images = self.model.decode(x_0)
         return images if self.style.raw else images + self._correction(u)
 
     @cached_property
     def _correction(self) -> EndCorrection:
-        none = torch.zeros(self.model.shape, device=self.model.device)
+        none = torch.zeros(self.model.picture_shape, device=self.model.device)
         residuals = [none if k.residual is None else k.residual for k in self.keyframes]
         knots = self.path.knots[: len(self.keyframes)]
         return EndCorrection(torch.stack(residuals), knots, self.style.loop)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from ddim_interp.autoencoder import DiffusersAutoencoder
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
 from ddim_interp.denoiser import Denoiser, Fallback, NetworkDenoiser
 from ddim_interp.errors import ArgumentError, ModelError
@@ -34,6 +35,7 @@ class DDIMPipeline(Pipeline):
     Args:
         unet: The network.
         scheduler: The levels it was trained on; any scheduler with a diffusers config will do.
+        autoencoder: What stands between the network and pictures, if anything does.
         name: What recipes call the model; no path.
         weights_sha256: Identity of the weights, for latent files.
         class_label: What to draw, for a network that was trained with classes.
@@ -49,6 +51,7 @@ class DDIMPipeline(Pipeline):
         unet: Network,
         scheduler: Any,
         *,
+        autoencoder: DiffusersAutoencoder | None = None,
         name: str = "custom",
         weights_sha256: str = "",
         class_label: int | None = None,
@@ -58,6 +61,7 @@ class DDIMPipeline(Pipeline):
             unet if isinstance(unet, LucidUnet) else UNet2DModel.wrap(unet)
         )
         self.scheduler: DDIMScheduler = DDIMScheduler.from_config(scheduler.config)
+        self.autoencoder = autoencoder
         self.name = name
         self.weights_sha256 = weights_sha256
         self.class_label = class_label
@@ -141,6 +145,7 @@ class DDIMPipeline(Pipeline):
         pipe = cls(
             checkpoint.unet,
             DDIMScheduler.from_config(checkpoint.scheduler_config),
+            autoencoder=checkpoint.autoencoder,
             name=located.name,
             weights_sha256=checkpoint.weights_sha256,
             class_label=class_label,
@@ -150,17 +155,22 @@ class DDIMPipeline(Pipeline):
         return pipe.to(where)
 
     def save_pretrained(self, folder: StrPath) -> None:
-        """Write a diffusers folder: `model_index.json`, the network and the scheduler."""
-        write_checkpoint(folder, self.unet, self.scheduler.config, overwrite=True)
+        """Write a diffusers folder: `model_index.json`, the networks and the scheduler."""
+        write_checkpoint(folder, self.unet, self.scheduler.config, self.autoencoder, overwrite=True)
 
     def to(self, *places: str | torch.device | torch.dtype) -> "DDIMPipeline":
-        """Move to a device, or change the network's precision; returns itself."""
+        """Move to a device, or change the network's precision; returns itself.
+
+        An autoencoder stays in float32.
+        """
         for place in places:
             if isinstance(place, torch.dtype):
                 self._draft_dtype = None  # an explicit precision is meant for everything
                 self.unet.to(place)
             else:
                 self.unet.to(parse_device(place))
+                if self.autoencoder:
+                    self.autoencoder.to(parse_device(place))
         # Channels beside each other in memory suit convolutions on every device.
         self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._draft = self._wide = None
@@ -212,6 +222,7 @@ class DDIMPipeline(Pipeline):
             self.weights_sha256,
             draft,
             self.device,
+            self.autoencoder,
         )
 
     @torch.inference_mode()
@@ -244,11 +255,12 @@ class DDIMPipeline(Pipeline):
             ScheduleError: `num_inference_steps` is out of range.
         """
         check_output_type(output_type)
-        shape = (batch_size, *self.model.shape)
+        model = self.model
+        shape = (batch_size, *model.shape)
         if batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size} draws nothing; ask for 1 or more.")
         image = draw_like_diffusers(shape, generator, self.device, self.dtype)
-        image = self.model.place(image)
+        image = model.place(image)
         label = self.class_label
         labels = None if label is None else torch.full(shape[:1], label, device=self.device)
         self.scheduler.set_timesteps(num_inference_steps, self.device)
@@ -263,7 +275,7 @@ class DDIMPipeline(Pipeline):
                 use_clipped_model_output=use_clipped_model_output,
                 generator=generator,
             ).prev_sample
-        images = as_output(image, output_type)
+        images = as_output(model.decode(image), output_type)
         return ImagePipelineOutput(images) if return_dict else (images,)
 
     def _check_class(self) -> None:

@@ -4,12 +4,18 @@ from typing import Any
 
 import torch
 
-from ddim_interp.checkpoint import read_configs, weight_names
+from ddim_interp.autoencoder import (
+    AutoencoderConfig,
+    DiffusersAutoencoder,
+    build_autoencoder,
+)
+from ddim_interp.checkpoint import all_weights, read_configs
+from ddim_interp.errors import ModelError
 from ddim_interp.hub import Located
 from ddim_interp.lucid import LucidConfig
 from ddim_interp.networks import NetworkConfig, build_network
 from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
-from ddim_interp.unet import count_flops
+from ddim_interp.unet import count_flops, flops_of
 
 __all__ = ["portray"]
 
@@ -28,7 +34,7 @@ def portray(located: Located) -> dict[str, Any]:
     height, width = (size, size) if isinstance(size, int) else (size or (0, 0))
     schedule = NoiseSchedule.from_config(configs.scheduler)
     last = schedule.alphas_cumprod[-1]
-    weights = [located.folder / name for name in weight_names(located.folder, configs.parts)]
+    weights = [located.folder / name for name in all_weights(located.folder, configs.parts)]
     table = (
         "a table of betas" if configs.scheduler.trained_betas else configs.scheduler.beta_schedule
     )
@@ -36,7 +42,7 @@ def portray(located: Located) -> dict[str, Any]:
         "name": located.name,
         "revision": located.revision or "none",
         "network": type(network).__name__,
-        "pictures": f"{config.in_channels}×{height}×{width}",
+        **_pictures(configs.autoencoder, (config.in_channels, height, width)),
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "weights": f"{sum(file.stat().st_size for file in weights) / 1e6:.1f} MB",
         "a forward": f"{count_flops(network, height, width) / 1e9:.1f} GFLOP"
@@ -49,8 +55,56 @@ def portray(located: Located) -> dict[str, Any]:
         "classes": _classes(config),
         "schedule": f"{table}, {schedule.num_train_timesteps} timesteps, "
         f"ᾱ from {schedule.alphas_cumprod[0]:.6f} to {last:.2g}",
-        "traps": _traps(configs.scheduler, schedule),
+        "traps": _traps(configs.scheduler, schedule) + _latent_traps(configs.autoencoder),
     }
+
+
+def _pictures(coder: AutoencoderConfig | None, shape: tuple[int, int, int]) -> dict[str, str]:
+    """The size of the pictures; and what makes them smaller, and what that costs."""
+    if coder is None:
+        return {"pictures": _times(shape)}
+    full = coder.picture_shape(shape)
+    facts = {
+        "pictures": f"{_times(full)}, which the network sees as {_times(shape)}",
+        "autoencoder": f"{coder.kind}, scaling factor {coder.scaling:g}",
+    }
+    try:
+        with torch.device("meta"):
+            network = DiffusersAutoencoder(build_autoencoder(coder), coder)
+    except ModelError as error:
+        return facts | {"its cost": f"unknown: {error}"}
+    count = sum(weight.numel() for weight in network.network.parameters())
+    facts["autoencoder"] += f", {count:,} parameters"
+    if all(shape):
+        there = flops_of(lambda: network.encode(torch.empty(1, *full)))
+        back = flops_of(lambda: network.decode(torch.empty(1, *shape)))
+        facts["its cost"] = f"{there / 1e9:.1f} GFLOP to encode, {back / 1e9:.1f} to decode"
+    return facts
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _latent_traps(coder: AutoencoderConfig | None) -> list[str]:
+    """What has misled people about autoencoders."""
+    if coder is None:
+        return []
+    how = "drops detail and quantises" if coder.quantises else "drops detail"
+    traps = [
+        f"The autoencoder {how}: a picture comes back no better than it gives it back by itself. "
+        "invert and check measure that, and the inversion's own error apart."
+    ]
+    if not coder.scaling_named:
+        traps.append(
+            f"The autoencoder's config names no scaling_factor; {coder.scaling:g} is taken. "
+            + (
+                "diffusers takes 0.18215, at which VQ models of before 2023 draw noise."
+                if coder.quantises
+                else "That was the only one when such configs were written."
+            )
+        )
+    return traps
 
 
 def _blocks(config: NetworkConfig) -> dict[str, str]:

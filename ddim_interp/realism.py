@@ -30,7 +30,7 @@ def denoising_errors(
 ) -> Tensor:
     """How far the model misses the noise in each picture, at each of `RATIOS`.
 
-        e = |ε̂(√ᾱ x + √(1−ᾱ) ε) − ε|² / d
+        e = |ε̂(√ᾱ x + √(1−ᾱ) ε) − ε|² / d        x: the picture, or what an autoencoder makes of it
 
     The noise is the same for all pictures, so that differences between them are their own.
 
@@ -43,7 +43,7 @@ def denoising_errors(
     Returns: (N, len(RATIOS)), float64. A ratio off the model's schedule is moved to its end.
     """
     denoiser = counted or model.denoiser
-    x_0 = model.place(images).clamp(-1, 1)
+    x_0 = model.encode(images.clamp(-1, 1))
     eps = model.place(draw([seed], model.shape)).expand_as(x_0)
     low, high = model.schedule.lowest.ratio, model.schedule.highest.ratio
     errors = []

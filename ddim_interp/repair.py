@@ -29,7 +29,7 @@ from ddim_interp.inversion import Inversion, sample_latents
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
 from ddim_interp.schedule import Level
-from ddim_interp.shapes import Images, Latents
+from ddim_interp.shapes import Latents
 from ddim_interp.solver import State, settle
 from ddim_interp.trajectory import invert
 from ddim_interp.watch import Watch, unwatched
@@ -83,7 +83,7 @@ def repair_inversion(
                 f"{name} would skip all {len(grid) - 1} steps, and leave nothing of the picture; "
                 "skip fewer."
             )
-        noised = State(_noised(inversion.images, grid, skipped), grid[-1 - skipped])
+        noised = State(_noised(model.encode(inversion.images), grid, skipped), grid[-1 - skipped])
         walk = invert(counted, noised, grid[:-skipped], solver)
         for state in watch(walk, len(grid) - 1 - skipped, "repairing"):
             if state.residual is not None:
@@ -94,7 +94,9 @@ def repair_inversion(
     decoded = sample_latents(model, state, plan, watch, counted)
     nfe = torch.tensor([each.nfe for each in inversion.certificates])
     nfe = nfe + counted.nfe / len(decoded)
-    certificates = certify(inversion.images, decoded, state.x, residuals, nfe, state.level)
+    certificates = certify(
+        inversion.images, decoded, state.x, residuals, nfe, state.level, inversion.floor
+    )
     return Inversion(
         state,
         decoded,
@@ -104,6 +106,7 @@ def repair_inversion(
         ),
         inversion.nfe + counted.nfe,
         inversion.images,
+        inversion.floor,
     )
 
 
@@ -171,12 +174,12 @@ def diffuse(x_s: Latents, noise: Latents, s: Level, t: Level) -> Latents:
     return x_t
 
 
-def _noised(images: Images, grid: Grid, skipped: int) -> Latents:
-    """The pictures after the first steps; each picture is its own seed, in whatever batch."""
-    _, channels, height, width = images.shape
-    seeds = [int(sha256_bytes(image.cpu().numpy().tobytes())[:15], 16) for image in images]
+def _noised(x_0: Tensor, grid: Grid, skipped: int) -> Latents:
+    """x_0 after the first steps; each is its own seed, in whatever batch."""
+    _, channels, height, width = x_0.shape
+    seeds = [int(sha256_bytes(one.cpu().numpy().tobytes())[:15], 16) for one in x_0]
     noise = draw(seeds, (channels, height, width))
-    return diffuse(images, noise.to(images), grid[-1], grid[-1 - skipped])
+    return diffuse(x_0, noise.to(x_0), grid[-1], grid[-1 - skipped])
 
 
 def _normalised(state: State, over: tuple[int, ...]) -> State:

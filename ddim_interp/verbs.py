@@ -169,7 +169,7 @@ class Pipeline:
         return Morph(model, found, plan, chosen, size, nfe, keep)
 
     def _open(self, image: Source | Picture) -> Picture:
-        channels, height, width = self.model.shape
+        channels, height, width = self.model.picture_shape
         if isinstance(image, Picture):
             return image
         return open_image(image, (height, width), channels=channels)

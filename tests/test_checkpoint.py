@@ -306,7 +306,7 @@ INDEX_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a pipeline in latent space": (
         {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]},
-        "autoencoder's space are not supported yet",
+        "names a vqvae, but vqvae/config.json is missing",
     ),
     "a pipeline we do not know": ({"_class_name": "MyPipeline"}, "'MyPipeline'"),
     "a list for a class": ({"_class_name": ["canary", "DDIMPipeline"]}, "DDIMPipeline"),

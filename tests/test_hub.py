@@ -370,6 +370,23 @@ def test_shards_and_parts_at_the_top_arrive(
     assert locate(REPO, offline=True) == located
 
 
+def test_an_autoencoder_arrives_with_its_model(fake: FakeHub) -> None:
+    files = fake.commits[FIRST]
+    index = json.loads(files["model_index.json"])
+    index |= {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}
+    files["model_index.json"] = json.dumps(index).encode()
+    files["vqvae/config.json"] = b'{"_class_name": "VQModel"}'
+    files["vqvae/diffusion_pytorch_model.safetensors"] = b"weights"
+    files["vqvae/code.py"] = b"raise SystemExit"
+    more = {"vqvae/config.json", "vqvae/diffusion_pytorch_model.safetensors"}
+    located = locate(REPO)
+    assert set(contents(located.folder)) == WANTED | more
+    assert locate(REPO, offline=True) == located
+    (located.folder / "vqvae/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(HubError, match="not all of it"):
+        locate(REPO, offline=True)
+
+
 def test_progress_is_told(fake: FakeHub, model: dict[str, bytes]) -> None:
     def slowly(answer: Answer) -> bool:
         if answer.command == "GET" and answer.path.endswith(WEIGHTS):

@@ -30,6 +30,7 @@ LAYERS = [
         "unet",
         "lucid",
         "networks",
+        "autoencoder",
         "corners",
         "ends",
         "paste",
@@ -60,7 +61,7 @@ DOORS = {
     "jinja2": {"report"},
     "ipywidgets": {"display"},
     "matplotlib": {"report", "plots"},
-    "diffusers": set(),
+    "diffusers": {"autoencoder"},
     "lpips": {"learned"},
 }
 

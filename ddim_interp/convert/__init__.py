@@ -5,20 +5,28 @@ checkpoints of other training programs (`checkpoint_file`), each of whose layout
 Pickles are read in a process of their own (`confined`).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
+from ddim_interp.autoencoder import DiffusersAutoencoder, build_autoencoder
 from ddim_interp.checkpoint import Checkpoint, blueprint, read_checkpoint, write_checkpoint
 from ddim_interp.convert import diffusers_pickle
 from ddim_interp.convert.checkpoint_file import LAYOUTS, find_file, read_file
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.errors import ArgumentError, InputMissingError, ModelError, StorageError
 from ddim_interp.files import StrPath, shown
+from ddim_interp.networks import build_network
 from ddim_interp.unet import modern_keys
 
 __all__ = ["LAYOUTS", "Foreign", "convert_folder"]
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def convert_folder(
@@ -60,21 +68,44 @@ def convert_folder(
     if not source.exists():
         raise InputMissingError(f"There is no {shown(source)}; check the name.")
     model = _read(source, variant, config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
-    unet = blueprint(model.unet_config, shapes, shown(source))
-    weights = modern_keys(model.weights)
-    if odd := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
-        raise ModelError(f"{shown(source)} has {odd[0]!r} in whole numbers; weights are fractions.")
-    unet.load_state_dict(weights, strict=True, assign=True)
-    write_checkpoint(out, unet, model.scheduler_config, overwrite=overwrite)
+    unet = _filled(partial(build_network, model.unet_config), model.weights, source)
+    autoencoder = None
+    if model.autoencoder:
+        settings, weights = model.autoencoder
+        network = _filled(partial(build_autoencoder, settings), weights, source)
+        autoencoder = DiffusersAutoencoder(network, settings)
+    write_checkpoint(out, unet, model.scheduler_config, autoencoder, overwrite=overwrite)
     written = read_checkpoint(out, dtype=None)
-    state = written.unet.state_dict()
-    if not all(torch.equal(state[name], tensor) for name, tensor in weights.items()):
+    if not _same(written.unet, unet) or (
+        autoencoder
+        and written.autoencoder
+        and not _same(written.autoencoder.network, autoencoder.network)
+    ):
         raise StorageError(f"{shown(out)} does not read back as written; check the disk.")
     if model.known is None:
         return written
     taken = f"By its shapes, {shown(source)} was taken for {model.known}; if it is another, say so "
     return replace(written, warning=taken + "with --config.")
+
+
+def _filled(build: Callable[[], M], weights: Mapping[str, Tensor], source: Path) -> M:
+    """A network with these weights.
+
+    Raises:
+        ModelError: They do not fit it, or are no fractions.
+    """
+    network = blueprint(build, {k: tuple(w.shape) for k, w in weights.items()}, shown(source))
+    weights = modern_keys(weights)
+    if odd := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
+        raise ModelError(f"{shown(source)} has {odd[0]!r} in whole numbers; weights are fractions.")
+    network.load_state_dict(weights, strict=True, assign=True)
+    return network
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same weights, bit for bit."""
+    state, wanted = one.state_dict(), other.state_dict()
+    return all(torch.equal(state[name], tensor) for name, tensor in wanted.items())
 
 
 def _read(source: Path, variant: str | None, config: str | None) -> Foreign:

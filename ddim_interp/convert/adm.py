@@ -101,7 +101,7 @@ def read(tensors: Mapping[str, Tensor], source: str, hints: Hints) -> Foreign:
         else:
             attends = new.endswith("to_out.0.weight")
             weights[new] = tensor.flatten(1) if attends else tensor
-    return Foreign(config, scheduler_config(hints, source), weights, guessed)
+    return Foreign(config, scheduler_config(hints, source), weights, known=guessed)
 
 
 class _Shape:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddim_interp.checkpoint import Parts, file_names, find_parts, read_configs, weight_names
+from ddim_interp.checkpoint import (
+    NetworkFiles,
+    file_names,
+    find_parts,
+    read_configs,
+    weight_names,
+)
 from ddim_interp.convert.confined import is_pickle, unpickle
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.errors import ModelError
@@ -25,22 +31,21 @@ def read(source: Path, *, variant: str | None) -> Foreign:
     Raises:
         ModelError: Parts are missing or damaged, or ask for more than tensors.
     """
-    parts = _parts(source, variant)
+    parts = find_parts(file_names(source), shown(source), variant=variant, pickled=True)
     configs = read_configs(source, parts)
+    autoencoder = None
+    if configs.autoencoder and configs.parts.autoencoder:
+        autoencoder = configs.autoencoder, _weights(source, configs.parts.autoencoder)
+    return Foreign(configs.unet, configs.scheduler, _weights(source, parts.unet), autoencoder)
+
+
+def _weights(source: Path, files: NetworkFiles) -> dict[str, Tensor]:
+    """The weights of one network, in however many files."""
     weights: dict[str, Tensor] = {}
-    for name in weight_names(source, parts):
+    for name in weight_names(source, files):
         file = source / name
         tensors = unpickle(file) if is_pickle(file) else read_tensors(file)[0]
         if twice := sorted(weights.keys() & tensors.keys()):
             raise ModelError(f"{shown(file)} gives {twice[0]!r} a second time; get it again.")
         weights |= tensors
-    return Foreign(configs.unet, configs.scheduler, weights)
-
-
-def _parts(source: Path, variant: str | None) -> Parts:
-    """Pickles, or what calls itself safetensors and may be one."""
-    names = file_names(source)
-    try:
-        return find_parts(names, shown(source), variant=variant, pickled=True)
-    except ModelError:
-        return find_parts(names, shown(source), variant=variant)
+    return weights

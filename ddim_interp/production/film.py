@@ -108,5 +108,7 @@ class FilmOrder:
 
     def _look(self, model: Model) -> dict[str, Any]:
         # A full picture, with its square put back, is as large as the user wants to see it.
-        upscale = self.upscale or (1 if self.style.paste else default_upscale(*model.shape[1:]))
+        upscale = self.upscale or (
+            1 if self.style.paste else default_upscale(*model.picture_shape[1:])
+        )
         return {"fps": self.fps, "upscale": upscale, "repair": self.repair}

@@ -96,7 +96,7 @@ class FindingsOrder:
         if not self.sources:
             drawn = sample_latents(model, latents, plan, watch)
             return [f"seed:{seed}" for seed in self.seeds], drawn.clamp(-1, 1)
-        channels, *size = model.shape
+        channels, *size = model.picture_shape
         opened = [
             open_image(source, (size[0], size[1]), channels=channels) for source in self.sources
         ]

@@ -1,5 +1,6 @@
 """What does one look at a picture cost?"""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -7,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddim_interp.unet.size import check_size
 
-__all__ = ["count_flops"]
+__all__ = ["count_flops", "flops_of"]
 
 
 class Network(Protocol):
@@ -15,6 +16,17 @@ class Network(Protocol):
 
     config: Any
     class_embedding: Any
+
+
+def flops_of(work: Callable[[], Any]) -> int:
+    """The floating-point operations of work on tensors without memory: see `count_flops`.
+
+    Args:
+        work: Builds what it needs, and runs it.
+    """
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
 
 
 def count_flops(model: Network, height: int, width: int) -> int:
@@ -43,7 +55,8 @@ def count_flops(model: Network, height: int, width: int) -> int:
     """
     config = model.config
     check_size(config, height, width)
-    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+
+    def look() -> None:
         labels = None
         if config.class_embed_type == "identity":
             labels = torch.empty(1, config.time_channels)
@@ -51,4 +64,5 @@ def count_flops(model: Network, height: int, width: int) -> int:
             labels = torch.zeros(1, dtype=torch.long)
         twin: Any = type(model)(**config.to_dict())
         twin(torch.empty(1, config.in_channels, height, width), torch.zeros(1), labels)
-    return int(counter.get_total_flops())
+
+    return flops_of(look)
