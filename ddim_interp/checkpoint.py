@@ -3,7 +3,7 @@
     model/
     ├── model_index.json                 which classes the parts are of
     ├── unet/
-    │   ├── config.json                  UNetConfig, or LucidConfig; `_class_name` says which
+    │   ├── config.json                  UNetConfig, LucidConfig or AdmConfig: see `_class_name`
     │   └── diffusion_pytorch_model.safetensors
     │        or …model.fp16.safetensors  a variant
     │        or …model.safetensors.index.json and …model-00001-of-00003.safetensors, …

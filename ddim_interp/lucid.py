@@ -7,17 +7,18 @@ of the picture. Modules are named as in its checkpoints.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddim_interp.errors import ArgumentError, ModelError
+from ddim_interp.errors import ArgumentError
+from ddim_interp.network_config import StrictConfig
 from ddim_interp.shapes import Images
 from ddim_interp.unet.conv import Conv2d
-from ddim_interp.unet.rules import Rule, flag, pair_or_one, several, shown, whole
+from ddim_interp.unet.rules import Rule, flag, pair_or_one, several, whole
 
 __all__ = ["LucidConfig", "LucidUnet"]
 
@@ -37,7 +38,7 @@ _RULES: dict[str, Rule] = {
 
 
 @dataclass(frozen=True)
-class LucidConfig:
+class LucidConfig(StrictConfig):
     """Everything that decides a `LucidUnet`'s layers: the contents of its `unet/config.json`.
 
     Args:
@@ -67,51 +68,14 @@ class LucidConfig:
     head_channels: int = 32
     memory: int = 4
 
+    network: ClassVar[str] = "LucidUnet"
+    rules: ClassVar[Mapping[str, Rule]] = _RULES
     num_class_embeds: ClassVar[None] = None
     class_embed_type: ClassVar[None] = None
 
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], source: str = "unet/config.json") -> Self:
-        """Read a config that came from outside.
-
-        Raises:
-            ModelError: A key is unknown, or its value cannot be meant.
-        """
-        options: dict[str, Any] = {}
-        for key, value in mapping.items():
-            if key in _RULES:
-                options[key] = tuple(value) if isinstance(value, list) else value
-            elif not str(key).startswith("_"):
-                raise ModelError(
-                    f"{source}: {shown(key)} is not an option of LucidUnet; remove it."
-                )
-        try:
-            return cls(**options)
-        except ModelError as error:
-            raise ModelError(f"{source}: {error}") from None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the config as a JSON object that `from_mapping` reads back."""
-        return {"_class_name": "LucidUnet"} | {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-        }
-
     def __post_init__(self) -> None:
-        for field in fields(self):
-            rule, value = _RULES[field.name], getattr(self, field.name)
-            if not rule.holds(value):
-                raise ModelError(f"{field.name}={shown(value)} cannot be used; it is {rule.wants}.")
-        if len(self.full_attention) != len(self.block_out_channels):
-            raise ModelError(
-                f"full_attention={shown(self.full_attention)} cannot be used; block_out_channels "
-                f"has {len(self.block_out_channels)} entries, so give as many."
-            )
-
-    @property
-    def halvings(self) -> int:
-        """How often the resolution is halved on the way down."""
-        return len(self.block_out_channels) - 1
+        super().__post_init__()
+        self._one_a_level("full_attention")
 
 
 class LucidUnet(nn.Module):

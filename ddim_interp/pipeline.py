@@ -18,12 +18,12 @@ from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.files import StrPath
 from ddim_interp.hub import Located, locate
 from ddim_interp.latents import draw_like_diffusers
-from ddim_interp.lucid import LucidUnet
 from ddim_interp.model import Model
 from ddim_interp.network import UNet2DModel
 from ddim_interp.networks import Network
 from ddim_interp.precision import draft_dtype, parse_device, parse_dtype
 from ddim_interp.scheduler import DDIMScheduler
+from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
 
 __all__ = ["DDIMPipeline", "ImagePipelineOutput"]
@@ -57,9 +57,7 @@ class DDIMPipeline(Pipeline):
         class_label: int | None = None,
     ) -> None:
         # The face of diffusers for its own network; any other has but one.
-        self.unet: UNet2DModel | LucidUnet = (
-            unet if isinstance(unet, LucidUnet) else UNet2DModel.wrap(unet)
-        )
+        self.unet = UNet2DModel.wrap(unet) if isinstance(unet, CoreUNet2DModel) else unet
         self.scheduler: DDIMScheduler = DDIMScheduler.from_config(scheduler.config)
         self.autoencoder = autoencoder
         self.name = name

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ddim_interp.adm import AdmConfig
 from ddim_interp.autoencoder import (
     AutoencoderConfig,
     DiffusersAutoencoder,
@@ -112,6 +113,10 @@ def _blocks(config: NetworkConfig) -> dict[str, str]:
     if isinstance(config, LucidConfig):
         kinds = ("full" if full else "linear" for full in config.full_attention)
         return {"attention": ", ".join(kinds)}
+    if isinstance(config, AdmConfig):
+        each = f"{config.num_heads} heads" if config.num_heads else "heads of equal size"
+        attends = ", ".join("yes" if attends else "no" for attends in config.attention)
+        return {"attention": f"{attends}; {each}"}
     return {"down": ", ".join(config.down_block_types), "up": ", ".join(config.up_block_types)}
 
 

@@ -18,12 +18,15 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor, nn
 
+from ddim_interp.adm import AdmConfig, AdmUnet
 from ddim_interp.checkpoint import read_checkpoint
 from ddim_interp.cli import cli
 from ddim_interp.convert import adm, checkpoint_file, convert_folder, ermongroup
 from ddim_interp.convert.hints import Hints
 from ddim_interp.convert.unpickle_child import extract
 from ddim_interp.errors import ArgumentError, ModelError
+from ddim_interp.hub import Located
+from ddim_interp.portrait import portray
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.unet import UNet2DModel
 
@@ -316,9 +319,11 @@ class AdmNetwork(nn.Module):
         new_order: bool = False,
         heads: int = 0,
         in_channels: int = 3,
+        time: int = 0,
     ) -> None:
         super().__init__()
-        self.ch, time = ch, 4 * ch
+        self.spread = time or ch  # guided-diffusion's 512 pixels: 256, and a first level of 128
+        time = 4 * self.spread
 
         def res(n: int, to: int, sample: str = "") -> nn.Module:
             return AdmResnet(n, to, time, film, sample)
@@ -326,7 +331,9 @@ class AdmNetwork(nn.Module):
         def attention(n: int) -> nn.Module:
             return AdmAttention(n, heads or n // head, new_order)
 
-        self.time_embed = nn.Sequential(nn.Linear(ch, time), nn.SiLU(), nn.Linear(time, time))
+        self.time_embed = nn.Sequential(
+            nn.Linear(self.spread, time), nn.SiLU(), nn.Linear(time, time)
+        )
         if classes:
             self.label_emb = nn.Embedding(classes, time)
         first = nn.Conv2d(in_channels, ch, 3, padding=1)
@@ -354,7 +361,7 @@ class AdmNetwork(nn.Module):
         self.out = nn.Sequential(nn.GroupNorm(32, n), nn.SiLU(), nn.Conv2d(n, out, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        emb = self.time_embed(spread(t, self.ch, 0, True))
+        emb = self.time_embed(spread(t, self.spread, 0, True))
         if y is not None:
             emb = emb + self.label_emb(y)
         h = []
@@ -379,8 +386,25 @@ class AdmNetwork(nn.Module):
         ({"updown": False, "film": False, "out": 3, "heads": 1, "attends": {2}}, "num_heads=1"),
         ({"updown": False, "heads": 2, "attends": {2}}, "num_heads=2,noise_schedule=cosine"),
         ({"attends": set()}, "num_head_channels=32"),
+        ({"heads": 4, "mult": (1, 2, 4)}, "num_heads=4"),
+        (
+            {"heads": 2, "mult": (1, 2, 4), "new_order": True},
+            "num_heads=2 use_new_attention_order=True",
+        ),
+        ({"heads": 4, "mult": (1, 2, 4), "updown": False, "film": False, "out": 3}, "num_heads=4"),
+        ({"mult": (1, 2, 4), "time": 64}, "num_head_channels=32"),
     ],
-    ids=["guided", "new order", "improved lsun", "improved", "middle attention only"],
+    ids=[
+        "guided",
+        "new order",
+        "improved lsun",
+        "improved",
+        "middle attention only",
+        "heads of several sizes",
+        "heads of several sizes in the new order",
+        "heads of several sizes, improved",
+        "a wide timestep",
+    ],
 )
 def test_openai_networks_draw_the_same(
     options: dict[str, Any], config: str, tmp_path: Path
@@ -392,6 +416,8 @@ def test_openai_networks_draw_the_same(
     config = config if "image_size" in config else f"image_size=16,{config}"
     model = convert_folder(tmp_path / "ema_0.9999_500000.pt", tmp_path / "out", config=config)
     assert gap(model.unet, truth) < 1e-5
+    beyond = {"heads", "time"} & options.keys() and "mult" in options
+    assert type(model.unet).__name__ == ("AdmUnet" if beyond else "UNet2DModel")
     cosine = model.scheduler_config.beta_schedule == "squaredcos_cap_v2"
     assert cosine == ("cosine" in config)
 
@@ -427,6 +453,18 @@ def meta_adm(name: str) -> dict[str, Tensor]:
         "imagenet64_uncond_100M_1500K": dict(
             ch=128, mult=(1, 2, 3, 4), layers=3, attends={2, 3}, heads=4, updown=False
         ),
+        "128x128_diffusion": dict(
+            ch=256, mult=(1, 1, 2, 3, 4), layers=2, attends={2, 3, 4}, heads=4, classes=1000
+        ),
+        "512x512_diffusion": dict(
+            ch=128,
+            mult=(1, 2, 2, 4, 4, 8, 8),
+            layers=2,
+            attends={4, 5, 6},
+            head=64,
+            classes=1000,
+            time=256,
+        ),
     }[name]
     with torch.device("meta"):
         return AdmNetwork(**flags).state_dict()
@@ -452,10 +490,73 @@ def test_published_openai_checkpoints_are_known_by_their_shapes(
     assert foreign.known is not None
 
 
-def test_heads_of_several_sizes_are_refused_with_the_reason() -> None:
-    name = "imagenet64_uncond_100M_1500K"
-    with pytest.raises(ModelError, match="4 heads in attention layers of 384, 512 channels"):
-        adm.read(meta_adm(name), name, Hints())
+@pytest.mark.parametrize(
+    ("name", "size", "heads", "millions"),
+    [
+        ("imagenet64_uncond_100M_1500K", 64, 4, 121),
+        ("128x128_diffusion", 128, 4, 422),
+        ("512x512_diffusion", 512, None, 559),
+    ],
+)
+def test_published_openai_checkpoints_beyond_diffusers_are_known_too(
+    name: str, size: int, heads: int | None, millions: int
+) -> None:
+    state = meta_adm(name)
+    foreign = adm.read(state, name, Hints())
+    config = foreign.unet_config
+    assert isinstance(config, AdmConfig) and foreign.known == name
+    assert (config.sample_size, config.num_heads) == (size, heads)
+    with torch.device("meta"):
+        ours = AdmUnet(**config.to_dict()).state_dict()
+    assert {k: w.shape for k, w in ours.items()} == {k: w.shape for k, w in state.items()}
+    assert round(sum(weight.numel() for weight in ours.values()) / 1e6) == millions
+
+
+def test_a_network_beyond_diffusers_inverts_and_morphs_as_any_other(tmp_path: Path) -> None:
+    from ddim_interp import DDIMPipeline, Plan
+
+    net = randomise(AdmNetwork(32, (1, 2), 1, {0, 1}, heads=2, classes=3))
+    torch.save(net.state_dict(), tmp_path / "m.pt")
+    hints = "image_size=16 num_heads=2 objective=pred_v"
+    convert_folder(tmp_path / "m.pt", tmp_path / "out", config=hints)
+    index = json.loads((tmp_path / "out/model_index.json").read_text())
+    assert index["unet"] == ["ddim_interp", "AdmUnet"]
+    pipe = DDIMPipeline.from_pretrained(tmp_path / "out", device="cpu", class_label=1)
+    pipe.set_progress_bar_config(disable=True)
+    assert gap(pipe.unet, net, torch.tensor([1, 2])) < 1e-5
+    assert len(list(pipe.morph(["seed:1", "seed:2"], plan=Plan(3), frames=3).draw())) == 3
+    assert len(pipe(num_inference_steps=2).images) == 1
+    facts = portray(Located(tmp_path / "out", "it"))
+    assert (facts["network"], facts["attention"]) == ("AdmUnet", "yes, yes; 2 heads")
+    assert facts["predicts"] == "v_prediction, and its variance, which goes unused"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"num_heads": None}, "give one of them"),
+        ({"num_heads": 5}, "cannot be cut into equal heads by num_heads=5"),
+        ({"attention": [True]}, "give as many"),
+        ({"block_out_channels": [32, 40]}, "cannot be split into 32 groups"),
+        ({"layers_per_block": 2}, "missing"),
+        ({"dropout": 0.1}, "'dropout' is not an option of AdmUnet"),
+    ],
+)
+def test_a_config_beyond_diffusers_is_read_strictly(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    torch.save(AdmNetwork(32, (1, 2), 1, {0, 1}, heads=2).state_dict(), tmp_path / "m.pt")
+    convert_folder(tmp_path / "m.pt", tmp_path / "out", config="image_size=16 num_heads=2")
+    path = tmp_path / "out/unet/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=says):
+        read_checkpoint(tmp_path / "out")
+
+
+def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
+    with pytest.raises(ModelError, match="384, 512 channels, which 5 heads cannot share equally"):
+        name = "imagenet64_uncond_100M_1500K"
+        adm.read(meta_adm(name), name, Hints(image_size=64, num_heads=5))
 
 
 def test_a_table_told_in_thousandths_keeps_the_levels_of_the_long_table() -> None:
@@ -778,7 +879,7 @@ def test_lucidrains_checkpoints_that_cannot_be_used_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"_class_name": "os.system"}, "this program knows UNet2DModel, LucidUnet"),
+        ({"_class_name": "os.system"}, "this program knows UNet2DModel, LucidUnet, AdmUnet"),
         ({"heads": "many"}, "a whole number from 1 to 1024"),
         ({"depth": 3}, "'depth' is not an option of LucidUnet"),
         ({"full_attention": [True]}, "give as many"),

@@ -29,6 +29,8 @@ LAYERS = [
         "path",
         "unet",
         "lucid",
+        "adm",
+        "network_config",
         "networks",
         "autoencoder",
         "corners",

@@ -1,9 +1,10 @@
 """Checkpoints of OpenAI's improved-diffusion and guided-diffusion.
 
 A file is a state dict whose layers are numbered through: `input_blocks`, `middle_block`,
-`output_blocks`. `UNet2DModel` has all of it: ResNets that scale and shift by the timestep, ResNets
-that resample, heads of attention. Only heads are cut out of one fused matrix there, in one of two
-orders; cut beforehand, they are the same numbers.
+`output_blocks`. `UNet2DModel` has nearly all of it: ResNets that scale and shift by the timestep,
+ResNets that resample, heads of attention. Only heads are cut out of one fused matrix there, in one
+of two orders; cut beforehand, they are the same numbers. What it cannot express becomes an
+`AdmUnet`, under the names it came with.
 """
 
 import re
@@ -12,6 +13,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from ddim_interp.adm import AdmConfig
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.convert.hints import Hints
 from ddim_interp.convert.schedules import scheduler_config
@@ -48,6 +50,7 @@ _BY_SHAPE = {
     ((192, 384, 576, 768), 3): "64x64_diffusion",
     ((256, 256, 512, 768, 1024), 2): "128x128_diffusion",
     ((256, 256, 512, 512, 1024, 1024), 2): "256x256_diffusion_uncond",
+    ((128, 256, 256, 512, 512, 1024, 1024), 2): "512x512_diffusion",
 }
 
 
@@ -76,10 +79,17 @@ def read(tensors: Mapping[str, Tensor], source: str, hints: Hints) -> Foreign:
             "checkpoints; add --config image_size=64, or what it is, with num_heads=4 or "
             "num_head_channels=64 and noise_schedule=cosine if it differs."
         )
+    if head is None or shape.time_channels != shape.widths[0]:
+        return Foreign(
+            _as_it_is(shape, hints, hints.image_size),
+            scheduler_config(hints, source),
+            tensors,
+            known=guessed,
+        )
     config = UNetConfig(
         sample_size=hints.image_size,
-        in_channels=tensors["input_blocks.0.0.weight"].shape[1],
-        out_channels=len(tensors["out.2.weight"]),
+        in_channels=shape.in_channels,
+        out_channels=shape.out_channels,
         down_block_types=shape.block_types("Down", "Downsample"),
         up_block_types=shape.block_types("Up", "Upsample"),
         block_out_channels=shape.widths,
@@ -89,9 +99,7 @@ def read(tensors: Mapping[str, Tensor], source: str, hints: Hints) -> Foreign:
         attention_head_dim=head,
         attn_norm_num_groups=32,
         resnet_time_scale_shift="scale_shift" if shape.scale_shift else "default",
-        num_class_embeds=len(tensors["label_emb.weight"])
-        if "label_emb.weight" in tensors
-        else None,
+        num_class_embeds=shape.classes,
     )
     weights: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -140,18 +148,15 @@ class _Shape:
         self.scale_shift = (
             len(tensors["input_blocks.1.0.emb_layers.1.weight"]) == 2 * self.widths[0]
         )
-        channels = tensors["input_blocks.0.0.weight"].shape[1]
-        if channels == 6:
+        self.in_channels = tensors["input_blocks.0.0.weight"].shape[1]
+        self.out_channels = len(tensors["out.2.weight"])
+        self.time_channels = tensors["time_embed.0.weight"].shape[1]
+        table = tensors.get("label_emb.weight")
+        self.classes = None if table is None else len(table)
+        if self.in_channels == 6:
             raise ModelError(
-                f"{source} enlarges small pictures (it takes {channels} channels: a picture and "
-                "its enlargement); use a model that draws pictures from noise alone."
-            )
-        told = tensors["time_embed.0.weight"].shape[1]
-        if told != self.widths[0]:
-            raise ModelError(
-                f"{source} spreads timesteps over {told} channels before levels of "
-                f"{self.widths[0]}, which UNet2DModel cannot express; use a model of 256 pixels or "
-                "fewer."
+                f"{source} enlarges small pictures (it takes 6 channels: a picture and its "
+                "enlargement); use a model that draws pictures from noise alone."
             )
 
     @property
@@ -220,8 +225,27 @@ def _inner(name: str) -> str:
     return f"{_INNER.get(layer, layer)}.{kind}"
 
 
-def _head_channels(shape: _Shape, hints: Hints, source: str) -> int:
-    """Channels of a head, which must be the same in every attention layer."""
+def _as_it_is(shape: _Shape, hints: Hints, size: int) -> AdmConfig:
+    """The config of a network that stays as OpenAI's code builds it."""
+    return AdmConfig(
+        sample_size=size,
+        in_channels=shape.in_channels,
+        out_channels=shape.out_channels,
+        time_channels=shape.time_channels,
+        block_out_channels=shape.widths,
+        attention=tuple(shape.attends),
+        layers_per_block=shape.layers,
+        num_heads=None if hints.num_head_channels else hints.num_heads,
+        num_head_channels=hints.num_head_channels,
+        new_attention_order=bool(hints.use_new_attention_order),
+        scale_shift=shape.scale_shift,
+        resampling_resnets=shape.resampling_resnets,
+        num_class_embeds=shape.classes,
+    )
+
+
+def _head_channels(shape: _Shape, hints: Hints, source: str) -> int | None:
+    """Channels of a head; None where they are not the same in every attention layer."""
     if hints.num_head_channels:
         return hints.num_head_channels
     if hints.num_heads is None:
@@ -229,14 +253,14 @@ def _head_channels(shape: _Shape, hints: Hints, source: str) -> int:
             f"{source} does not say how many attention heads it has, and is not one of the "
             "published checkpoints; add --config image_size=64,num_heads=4, or what they are."
         )
-    heads = {width / hints.num_heads for width in shape.attention_widths}
-    if len(heads) > 1 or not min(heads).is_integer():
+    if any(width % hints.num_heads for width in shape.attention_widths):
+        widths = ", ".join(map(str, sorted(shape.attention_widths)))
         raise ModelError(
-            f"{source} has {hints.num_heads} heads in attention layers of "
-            f"{', '.join(map(str, sorted(shape.attention_widths)))} channels; UNet2DModel has "
-            "heads of one size, so it cannot express this network."
+            f"{source} has attention layers of {widths} channels, which {hints.num_heads} heads "
+            "cannot share equally; correct --config."
         )
-    return int(min(heads))
+    heads = {width // hints.num_heads for width in shape.attention_widths}
+    return heads.pop() if len(heads) == 1 else None
 
 
 def _cut(name: str, fused: Tensor, head: int, new_order: bool) -> dict[str, Tensor]:

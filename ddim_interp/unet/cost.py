@@ -15,7 +15,9 @@ class Network(Protocol):
     """What can be built again from its config."""
 
     config: Any
-    class_embedding: Any
+
+    @property
+    def class_embedding(self) -> Any: ...
 
 
 def flops_of(work: Callable[[], Any]) -> int:
