@@ -48,12 +48,13 @@ LAYERS = [
     {"morph", "plots", "report", "sheet"},
     {"verbs"},
     {"pipeline", "custom"},
+    {"bench"},
     {"production"},
     {"cli", "__main__"},
 ]
 
 DOORS = {
-    "PIL": {"images", "sinks", "display", "pipeline", "verbs", "keyframes"},  # types only
+    "PIL": {"images", "sinks", "display", "pipeline", "verbs", "keyframes", "bench"},  # types only
     "av": {"sinks"},
     "imageio": {"sinks"},
     "safetensors": {"tensors"},
@@ -63,7 +64,7 @@ DOORS = {
     "jinja2": {"report"},
     "ipywidgets": {"display"},
     "matplotlib": {"report", "plots"},
-    "diffusers": {"autoencoder"},
+    "diffusers": {"autoencoder", "bench"},
     "lpips": {"learned"},
 }
 

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "sample": "Draw pictures from seeds or latents.",
     "grid": "Fill a grid between four corners.",
     "check": "Measure how far a model can be trusted.",
+    "bench": "Measure speed and fidelity on this machine.",
     "info": "Show the recipe inside an output.",
     "models": "List, fetch, show and convert models.",
     "doctor": "Report the state of this machine.",

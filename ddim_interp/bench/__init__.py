@@ -1,0 +1,10 @@
+"""How fast is this machine with these networks, and how near its limit?
+
+    forwards     one look at a batch: us, the machine's matrix peak, and diffusers if it is there
+    drafts       what a cheaper precision costs in the frames
+    growth       how a film's time grows with frames, steps, keyframes and resolution
+    processes    start-up and peak memory, of programs as users start them
+
+Everything compared is timed in turns within one run, and medians are reported: other programs slow
+all contestants alike, and ratios hold where seconds do not.
+"""

@@ -1,0 +1,144 @@
+"""One look at a batch: how long, how near the machine's limit, how far from the peer's answer?"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_interp import unet
+from ddim_interp.bench.peer import make_peer
+from ddim_interp.bench.race import race
+from ddim_interp.errors import ArgumentError
+from ddim_interp.networks import Network
+from ddim_interp.unet import count_flops
+
+__all__ = ["Forward", "matrix_peak", "race_forwards", "random_network"]
+
+_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One contestant at one network.
+
+    Args:
+        network: Which.
+        batch: Pictures at once.
+        who: The contestant: a peer, or ours with its precision.
+        dtype: Precision of its weights.
+        seconds: Median of one forward.
+        flops: Operations in it.
+        peak: Operations a second of a large matrix product in this precision, in the same rounds.
+        speedup: How many times faster than the first contestant.
+        gap: Largest difference from the first one's answer, in units of its largest value.
+    """
+
+    network: str
+    batch: int
+    who: str
+    dtype: str
+    seconds: float
+    flops: int
+    peak: float
+    speedup: float
+    gap: float
+
+    @property
+    def share(self) -> float:
+        """Operations a second, as a share of the peak."""
+        return self.flops / self.seconds / self.peak
+
+
+def random_network(config: dict[str, object]) -> unet.UNet2DModel:
+    """A network of a config; the same random weights every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return unet.UNet2DModel(**config).eval().requires_grad_(False)
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], Tensor], int]:
+    """A matrix product that nothing slows down, and its operations: what the machine can do."""
+    side = _SIDE.get(device.type, 2048)
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    return partial(torch.mm, matrix, matrix), 2 * side**3
+
+
+@torch.inference_mode()
+def race_forwards(
+    name: str,
+    network: Network,
+    *,
+    batch: int,
+    dtypes: Sequence[torch.dtype],
+    peers: Sequence[str] = (),
+    rounds: int = 5,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
+) -> list[Forward]:
+    """Run one network in several precisions, and the peer's of the same weights, in turns.
+
+    Args:
+        name: What the network is called in the table.
+        network: Ours, float32.
+        batch: Pictures at once.
+        dtypes: Precisions to run it in.
+        peers: From `PEERS`, which come first: speedups and gaps are against the first contestant.
+        rounds: How often each one runs.
+        device: Where.
+
+    Raises:
+        ArgumentError: The peer has no such network, or this one must be told a class.
+    """
+    if peers and not isinstance(network, unet.UNet2DModel):
+        raise ArgumentError(f"diffusers has no network like {name}'s; drop --peer.")
+    config = network.config
+    size = config.sample_size or 32
+    height, width = (size, size) if isinstance(size, int) else size
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, config.in_channels, height, width, generator=generator).to(device)
+    t = torch.full((batch,), 500.0, device=device)
+    half = dtypes[-1]
+    precision = {who: torch.float32 if who == "diffusers" else half for who in peers}
+    runners: dict[str, Callable[[], Tensor]] = {}
+    for who in peers:
+        peer = make_peer(who, config.to_dict(), network.state_dict(), half)
+        runners[who] = partial(peer, x, t)
+    for dtype in dtypes:
+        who = f"ddim_interp {_word(dtype)}"
+        ours = copy.deepcopy(network).to(device, dtype)
+        ours = ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        precision[who] = dtype
+        runners[who] = partial(ours, x.to(dtype), t)
+    answers = {who: _answer(run) for who, run in runners.items()}
+    peaks = {dtype: matrix_peak(dtype, device) for dtype in dict.fromkeys(precision.values())}
+    matrices = {f"peak {_word(dtype)}": peak[0] for dtype, peak in peaks.items()}
+    seconds = race({**runners, **matrices}, rounds, device)
+    first = next(iter(runners))
+    flops = batch * count_flops(network, height, width)
+    return [
+        Forward(
+            name,
+            batch,
+            who,
+            _word(dtype),
+            seconds[who],
+            flops,
+            peaks[dtype][1] / seconds[f"peak {_word(dtype)}"],
+            seconds[first] / seconds[who],
+            float((answers[who] - answers[first]).abs().max() / answers[first].abs().max()),
+        )
+        for who, dtype in precision.items()
+    ]
+
+
+def _answer(run: Callable[[], object]) -> Tensor:
+    output: Any = run()
+    tensor: Tensor = getattr(output, "sample", output)
+    return tensor.float().cpu()
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
