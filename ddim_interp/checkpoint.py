@@ -305,8 +305,11 @@ def find_parts(
     """
     home = "unet/" if "unet/config.json" in names else ""
     if home + "config.json" not in names:
+        bare = any(name.endswith(PICKLES) for name in names)
+        remedy = "; convert a bare checkpoint with 'ddim-interp models convert SOURCE -o FOLDER'"
         raise ModelError(
-            f"{source} is no diffusers model: expected unet/config.json; found {_few(names)}."
+            f"{source} is no diffusers model: expected unet/config.json; found {_few(names)}"
+            f"{remedy if bare else ''}."
         )
     schedulers = ("scheduler/scheduler_config.json", "scheduler_config.json")
     roles = [role for role in _ROLES if f"{role}/config.json" in names and home]

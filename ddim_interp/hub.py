@@ -1,9 +1,10 @@
 """Where does a model come from? The door of the Hugging Face hub.
 
-A source is one of three things: nothing, which means the model inside the package; a folder; or
-`org/name` on the hub, with `@revision` if not the newest. What is fetched lies in the hub's own
-cache, and its variables rule: HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE. A revision is turned
-into a commit once, and only configs and weights are fetched from that commit, by name.
+A source is one of these: nothing, which means the model inside the package; a folder; a file, which
+is a bare checkpoint; or `org/name` on the hub, with `@revision` if not the newest. What is fetched
+lies in the hub's own cache, and its variables rule: HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE.
+A revision is turned into a commit once, and only configs and weights are fetched from that commit,
+by name.
 """
 
 import errno
@@ -22,7 +23,14 @@ from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddim_interp.checkpoint import Parts, all_weights, file_names, find_parts, read_configs
+from ddim_interp.checkpoint import (
+    PICKLES,
+    Parts,
+    all_weights,
+    file_names,
+    find_parts,
+    read_configs,
+)
 from ddim_interp.errors import (
     ArgumentError,
     DdimInterpError,
@@ -47,6 +55,8 @@ STALL_SECONDS = 60.0  # without a new byte; the hub's client writes 10 MB at a t
 _REPO = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}"
 _SOURCE = re.compile(rf"(?!.*(?:--|\.\.))({_REPO}/{_REPO})(?:@({_REVISION}))?")
+_BARE = (*PICKLES, ".safetensors")
+_PLAIN = re.compile(r"\w[\w .+-]*(?:/\w[\w .+-]*)*")  # a path that stays where it is put
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -55,7 +65,7 @@ class Located:
     """A model that lies ready on this machine.
 
     Args:
-        folder: Where.
+        folder: Where; one file if it is a bare checkpoint.
         name: What it is called in recipes: `org/name`, or a folder's name without its path.
         revision: The commit, if it came from the hub.
         warning: What the user should be told: the hub did not answer, and this is an older copy.
@@ -76,20 +86,23 @@ def locate(
     cache_dir: StrPath | None = None,
     token: str | None = None,
     pickles: bool = False,
+    file: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Located:
     """Find a model, and fetch it if it is not here yet.
 
     Args:
-        source: None or "embedded" for the model in the package, a folder, or `org/name` or
-            `org/name@revision` on the hub. A folder that exists comes before a name on the hub.
+        source: None or "embedded" for the model in the package, a folder, a bare checkpoint, or
+            `org/name` or `org/name@revision` on the hub. What exists here comes before a name on
+            the hub.
         revision: A branch, tag or commit; the newest if None. A full commit that is in the cache is
             used without asking anybody.
         variant: Which weights, if there are several: "fp16".
         offline: Use what is in the cache, and open no connection.
         cache_dir: Use this folder instead of the hub's own cache.
         token: Proves who you are; the hub client's own if None.
-        pickles: Also fetch weights that are pickles; only for conversion.
+        pickles: Also fetch weights that are pickles, and bare checkpoints; only for conversion.
+        file: Which bare checkpoint of a repository, if there are several.
         progress: Is told the bytes fetched and the bytes in all, now and then.
 
     Raises:
@@ -112,10 +125,10 @@ def locate(
                 f"revision={revision!r} is for models on the hub, and {shown(source)} is a folder; "
                 "drop one of them."
             )
-        if not folder.is_dir():
+        if not folder.is_dir() and folder.suffix not in _BARE:
             raise ModelError(
-                f"{shown(source)} is a file, and a model is a folder; give the folder, or make one "
-                "with 'ddim-interp models convert SOURCE -o FOLDER'."
+                f"{shown(source)} is no model: that is a folder, or a checkpoint that ends in "
+                f"{', '.join(_BARE)}."
             )
         return Located(folder, folder.resolve().name)
     match = _SOURCE.fullmatch(source) if isinstance(source, str) else None
@@ -131,7 +144,7 @@ def locate(
     if not _SOURCE.fullmatch(f"{match[1]}@{revision}"):
         raise ArgumentError(f"revision={revision!r} cannot be one; give a branch, tag or commit.")
     cache = None if cache_dir is None else Path(cache_dir).expanduser()
-    fetch = _Fetch(match[1], revision, variant, cache, token, pickles, progress)
+    fetch = _Fetch(match[1], revision, variant, cache, token, pickles, progress, file)
     with _silence():
         return fetch.locate(offline)
 
@@ -178,6 +191,7 @@ class _Fetch:
     token: str | None
     pickles: bool
     progress: Callable[[int, int], None] | None
+    file: str | None = None
 
     def locate(self, offline: bool) -> Located:
         from huggingface_hub import is_offline_mode
@@ -210,9 +224,43 @@ class _Fetch:
             path = try_to_load_from_cache(self.repo, name, self.cache_dir, self.revision)
             if isinstance(path, str):
                 folder = Path(path).parents[name.count("/")]
-                if self._is_whole(folder):
+                if not self.file and self._is_whole(folder):
                     return Located(folder, self.repo, folder.name)
+        return self._cached_bare() if self.pickles else None
+
+    def _cached_bare(self) -> Located | None:
+        """A bare checkpoint as the cache has it."""
+        ref = self._storage / "refs" / self.revision
+        commit = ref.read_text() if ref.is_file() else self.revision
+        folder = self._storage / "snapshots" / commit
+        if not _COMMIT.fullmatch(commit) or not folder.is_dir():
+            return None
+        names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        with suppress(ModelError):
+            bare, *_ = self._bare(names)
+            return Located(folder / bare, self.repo, commit)
         return None
+
+    def _bare(self, names: Collection[str]) -> list[str]:
+        """The bare checkpoint among these files, and the `.yml` beside it if there is just one."""
+        found = sorted(n for n in names if n.endswith(_BARE) and _PLAIN.fullmatch(n))
+        chosen = [name for name in found if self.file in (None, name)]
+        if self.file and not chosen:
+            raise ModelError(
+                f"{self._called} holds no checkpoint {shown(self.file)}; it has "
+                f"{', '.join(map(shown, found[:8])) or 'none'}."
+            )
+        if len(chosen) > 1:
+            first = ", ".join(map(shown, chosen[:8])) + (" …" if len(chosen) > 8 else "")
+            raise ModelError(
+                f"{self._called} holds {len(chosen)} checkpoints ({first}); name one with --file."
+            )
+        for name in chosen:
+            place = name.rpartition("/")[0]
+            beside = [n for n in names if n.rpartition("/")[0] == place and _PLAIN.fullmatch(n)]
+            ymls = [n for n in beside if n.endswith((".yml", ".yaml"))]
+            return [name, *(ymls if len(ymls) == 1 else [])]
+        raise ModelError(f"{self._called} holds no model and no checkpoint; check the name.")
 
     def _is_whole(self, folder: Path) -> bool:
         try:
@@ -238,6 +286,11 @@ class _Fetch:
         if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
             raise self._refusal(ValueError("no commit in the answer"))
         files = {file.rfilename: file for file in info.siblings or ()}
+        if self.pickles and (self.file or not {"unet/config.json", "config.json"} & files.keys()):
+            bare = self._bare(files)
+            folder = self._fetch(info.sha, [files[name] for name in bare], STALL_SECONDS)
+            self._remember(folder)
+            return Located(folder / bare[0], self.repo, info.sha)
         parts = self._parts(files)
         # The configs first: they say whether the rest, which may be large, is any use.
         configs = {parts.index, parts.scheduler_config, *(net.config for net in parts.networks)}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddim_interp import unet
 from ddim_interp.checkpoint import read_checkpoint, write_network
+from ddim_interp.convert import as_folder
 from ddim_interp.errors import ModelError
 from ddim_interp.files import StrPath
 from ddim_interp.hub import locate
@@ -73,7 +74,8 @@ class UNet2DModel(unet.UNet2DModel):
             token=token,
         )
         dtype = torch_dtype or torch.float32
-        network = read_checkpoint(located.folder, dtype=dtype, variant=variant).unet
+        with as_folder(located) as ready:
+            network = read_checkpoint(ready.folder, dtype=dtype, variant=variant).unet
         if not isinstance(network, unet.UNet2DModel):
             raise ModelError(
                 f"{located.name} is a {type(network).__name__}, not a UNet2DModel; load it with "

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from ddim_interp.autoencoder import DiffusersAutoencoder
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
+from ddim_interp.convert import as_folder
 from ddim_interp.denoiser import Denoiser, Fallback, NetworkDenoiser
 from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.files import StrPath
@@ -84,8 +85,10 @@ class DDIMPipeline(Pipeline):
         local_files_only: bool = False,
         use_safetensors: bool = True,
         class_label: int | None = None,
+        config: str | None = None,
     ) -> "DDIMPipeline":
-        """Load a model: the embedded one, a folder, or `org/name` (`org/name@revision`).
+        """Load a model: the embedded one, a folder, a bare checkpoint such as `ckpt.pth`, or
+        `org/name` (`org/name@revision`).
 
         Args:
             source: Which; None is the model in the package.
@@ -100,6 +103,7 @@ class DDIMPipeline(Pipeline):
             local_files_only: Open no connection.
             use_safetensors: Accepted for compatibility; nothing else is ever read.
             class_label: What to draw, for a network that was trained with classes.
+            config: What a bare checkpoint does not say of itself; see `convert.convert_folder`.
 
         Raises:
             InputMissingError: It looks like a folder and is not there.
@@ -120,6 +124,7 @@ class DDIMPipeline(Pipeline):
             dtype=torch_dtype or dtype,
             variant=variant,
             class_label=class_label,
+            config=config,
         )
 
     @classmethod
@@ -131,15 +136,17 @@ class DDIMPipeline(Pipeline):
         dtype: str | torch.dtype = "auto",
         variant: str | None = None,
         class_label: int | None = None,
+        config: str | None = None,
     ) -> "DDIMPipeline":
         """Load a model that lies ready on this machine; see `from_pretrained`."""
         where, precision = parse_device(device), parse_dtype(dtype)
-        checkpoint = read_checkpoint(
-            located.folder,
-            dtype=precision or torch.float32,
-            variant=variant,
-            source=located.name,
-        )
+        with as_folder(located, config) as ready:
+            checkpoint = read_checkpoint(
+                ready.folder,
+                dtype=precision or torch.float32,
+                variant=variant,
+                source=located.name,
+            )
         pipe = cls(
             checkpoint.unet,
             DDIMScheduler.from_config(checkpoint.scheduler_config),
@@ -148,7 +155,7 @@ class DDIMPipeline(Pipeline):
             weights_sha256=checkpoint.weights_sha256,
             class_label=class_label,
         )
-        pipe.warning = located.warning or checkpoint.warning
+        pipe.warning = ready.warning or checkpoint.warning
         pipe._draft_dtype = draft_dtype(where) if precision is None else None
         return pipe.to(where)
 

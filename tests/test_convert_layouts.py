@@ -898,6 +898,49 @@ def test_a_config_names_its_network_strictly(
         read_checkpoint(tmp_path / "out")
 
 
+# Checkpoints used as they are
+
+
+def test_a_checkpoint_is_a_model_without_being_converted_first(
+    ho: nn.Module, tmp_path: Path
+) -> None:
+    from ddim_interp import DDIMPipeline, Plan, UNet2DModel as Face
+
+    file = tmp_path / "ckpt.pth"
+    torch.save(ho.state_dict(), file)
+    (tmp_path / "config.yml").write_text("data:\n  image_size: 16\n")
+    pipe = DDIMPipeline.from_pretrained(file, device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    truth = ho(X, T)
+    for unet in (pipe.unet, Face.from_pretrained(file)):
+        assert (unet(X, T).sample - truth).abs().max() < 1e-5 * truth.abs().max()
+    assert pipe.model.shape == (3, 16, 16)
+    folder = convert_folder(file, tmp_path / "out")
+    assert folder.weights_sha256 == pipe.weights_sha256  # latents of the one are the other's
+    recipe = pipe.morph(["seed:1", "seed:2"], plan=Plan(2), frames=2).recipe()
+    assert recipe["model"] == "ckpt.pth"
+    (tmp_path / "config.yml").unlink()
+    large = DDIMPipeline.from_pretrained(file, device="cpu", config="image_size=64")
+    assert large.model.shape == (3, 64, 64)
+    with pytest.raises(ArgumentError, match="config of its own; drop it"):
+        DDIMPipeline.from_pretrained(tmp_path / "out", config="church")
+    runner = CliRunner()
+    shown = runner.invoke(cli, ["models", "show", str(file), "--json"])
+    assert json.loads(shown.stdout)["pictures"] == "3×32×32"
+    command = ["sample", "--seeds", "1", "--steps", "2", "--model", str(file), "-q"]
+    assert runner.invoke(cli, [*command, "-o", str(tmp_path / "a.png")]).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["out"]
+
+
+def test_a_checkpoint_that_says_too_little_of_itself_says_what_to_do(tmp_path: Path) -> None:
+    from ddim_interp import DDIMPipeline
+
+    torch.save(AdmNetwork(32, (1, 2), 1, {1}).state_dict(), tmp_path / "m.pt")
+    with pytest.raises(ModelError, match="how many attention heads") as refusal:
+        DDIMPipeline.from_pretrained(tmp_path / "m.pt")
+    assert "an argument of from_pretrained" in refusal.value.__notes__[0]
+
+
 # The command line
 
 

@@ -260,10 +260,12 @@ def test_what_looks_like_a_folder_is_never_asked_of_the_hub(
         locate(source)
 
 
-def test_a_file_is_no_model_but_may_become_one(no_sockets: None, tmp_path: Path) -> None:
-    (tmp_path / "model.ckpt").write_bytes(b"")
-    with pytest.raises(ModelError, match="models convert"):
-        locate(tmp_path / "model.ckpt")
+def test_a_file_may_be_a_bare_checkpoint(no_sockets: None, tmp_path: Path) -> None:
+    for name in ("model.ckpt", "cat.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert locate(tmp_path / "model.ckpt") == Located(tmp_path / "model.ckpt", "model.ckpt")
+    with pytest.raises(ModelError, match=r"a checkpoint that ends in \.bin"):
+        locate(tmp_path / "cat.png")
 
 
 @pytest.mark.parametrize("revision", ["../x", "a b", "x\ny", "/etc", "v..1", ""])
@@ -422,6 +424,43 @@ def test_a_repository_without_a_network_says_what_it_has(fake: FakeHub) -> None:
     fake.commits[FIRST] = {"README.md": b"", "pytorch_model.bin": b""}
     with pytest.raises(ModelError, match=r"painter/fruit is no diffusers model: .* README\.md"):
         locate(REPO)
+    fake.commits[FIRST] = {"README.md": b""}
+    with pytest.raises(ModelError, match="holds no model and no checkpoint"):
+        locate(REPO, pickles=True)
+
+
+def test_a_bare_checkpoint_arrives_with_its_yml_when_asked_for(fake: FakeHub) -> None:
+    fake.commits[FIRST] = {
+        "README.md": b"# fruit",
+        "code.py": b"raise SystemExit",
+        "../../escape.pt": b"weights",
+        "logs/church/ckpt.pth": b"weights",
+        "logs/church/config.yml": b"image_size: 16",
+        "logs/other.yml": b"",
+    }
+    with pytest.raises(ModelError, match="models convert SOURCE"):
+        locate(REPO)
+    assert fake.fetched() == set()
+    located = locate(REPO, pickles=True)
+    assert fake.fetched() == {"logs/church/ckpt.pth", "logs/church/config.yml"}
+    assert located.folder.read_bytes() == b"weights" and located.folder.name == "ckpt.pth"
+    assert (located.folder.parent / "config.yml").is_file()
+    fake.fault = lambda answer: answer.send(503) or True
+    assert locate(REPO, pickles=True, offline=True) == located
+    assert locate(f"{REPO}@{FIRST}", pickles=True) == located
+
+
+def test_of_several_bare_checkpoints_one_is_named(fake: FakeHub) -> None:
+    fake.commits[FIRST] = {"a.pt": b"a", "b.pt": b"b", "1.yml": b"", "2.yml": b""}
+    with pytest.raises(ModelError, match=r"holds 2 checkpoints .*a\.pt.*b\.pt.* --file"):
+        locate(REPO, pickles=True)
+    with pytest.raises(ModelError, match=r"holds no checkpoint .*c\.pt"):
+        locate(REPO, pickles=True, file="c.pt")
+    located = locate(REPO, pickles=True, file="b.pt")
+    assert located.folder.read_bytes() == b"b" and fake.fetched() == {"b.pt"}
+    assert locate(REPO, pickles=True, file="b.pt", offline=True) == located
+    with pytest.raises(HubError):
+        locate(REPO, pickles=True, file="a.pt", offline=True)
 
 
 def test_the_cache_can_be_listed(fake: FakeHub) -> None:

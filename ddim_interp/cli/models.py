@@ -56,10 +56,12 @@ def pull(source: str, as_json: bool, quiet: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def show(source: str | None, offline: bool, as_json: bool) -> None:
     """Show a model's architecture, schedule, traps and cost; the embedded one if none is named."""
+    from ddim_interp.convert import as_folder
     from ddim_interp.hub import locate
     from ddim_interp.portrait import portray
 
-    facts: dict[str, Any] = portray(locate(source, offline=offline))
+    with as_folder(locate(source, offline=offline)) as ready:
+        facts: dict[str, Any] = portray(ready)
     if as_json:
         options.print_json(facts)
         return
@@ -77,17 +79,25 @@ def show(source: str | None, offline: bool, as_json: bool) -> None:
     help="What a bare checkpoint does not say: a published name (church, lsun_bedroom …), a .yml, "
     "or image_size=64,num_heads=4.",
 )
+@click.option("--file", metavar="NAME", help="Which checkpoint of the hub's, if it holds several.")
 @options.output_option("The folder to make.")
 @click.option("--offline", is_flag=True, help="Open no connection.")
 @options.overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def convert(
-    source: str, config: str | None, out: str, offline: bool, overwrite: bool, as_json: bool
+    source: str,
+    config: str | None,
+    file: str | None,
+    out: str,
+    offline: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Turn other people's weights into a diffusers folder with safetensors.
 
-    SOURCE is a diffusers folder with pickles, org/name on the hub, or a bare checkpoint of
-    ermongroup/ddim, improved-diffusion, guided-diffusion or denoising-diffusion-pytorch.
+    SOURCE is a diffusers folder with pickles, a bare checkpoint of ermongroup/ddim,
+    improved-diffusion, guided-diffusion or denoising-diffusion-pytorch, or org/name on the hub with
+    either.
 
     Pickles can run code when read; here they are read for their tensors alone, in a confined
     process.
@@ -100,7 +110,7 @@ def convert(
     folder = (
         Path(source)
         if Path(source).exists()
-        else (locate(source, offline=offline, pickles=True).folder)
+        else (locate(source, offline=offline, pickles=True, file=file).folder)
     )
     checkpoint = convert_folder(folder, out, config=config, overwrite=overwrite)
     if checkpoint.warning:

@@ -137,7 +137,7 @@ _model_options = _stack(
         "--model",
         type=FILE,
         metavar="MODEL",
-        help="A folder, org/name or org/name@revision; the model in the package if not given.",
+        help="A folder, a checkpoint, org/name[@revision]; the model in the package if not given.",
     ),
     click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
     click.option(

@@ -5,10 +5,12 @@ checkpoints of other training programs (`checkpoint_file`), each of whose layout
 Pickles are read in a process of their own (`confined`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
@@ -21,10 +23,11 @@ from ddim_interp.convert.checkpoint_file import LAYOUTS, find_file, read_file
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.errors import ArgumentError, InputMissingError, ModelError, StorageError
 from ddim_interp.files import StrPath, shown
+from ddim_interp.hub import Located
 from ddim_interp.networks import build_network
 from ddim_interp.unet import modern_keys
 
-__all__ = ["LAYOUTS", "Foreign", "convert_folder"]
+__all__ = ["LAYOUTS", "Foreign", "as_folder", "convert_folder"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -86,6 +89,40 @@ def convert_folder(
         return written
     taken = f"By its shapes, {shown(source)} was taken for {model.known}; if it is another, say so "
     return replace(written, warning=taken + "with --config.")
+
+
+@contextmanager
+def as_folder(located: Located, config: str | None = None) -> Iterator[Located]:
+    """A model as a folder: itself, or of a bare checkpoint a copy that goes when the block ends.
+
+    Latents of the checkpoint and of a folder that was made of it are the same model's.
+
+    Args:
+        located: The model.
+        config: What a bare checkpoint does not say of itself; see `convert_folder`.
+
+    Raises:
+        ArgumentError: `config` cannot be meant, or the model is a folder.
+        ModelError: The checkpoint cannot be used.
+    """
+    if located.folder.is_dir():
+        if config is not None:
+            raise ArgumentError(
+                f"config={config!r} is for bare checkpoints, and {located.name} is a folder with a "
+                "config of its own; drop it."
+            )
+        yield located
+        return
+    with TemporaryDirectory(prefix="ddim-interp-", ignore_cleanup_errors=True) as place:
+        try:
+            warning = convert_folder(located.folder, Path(place, "model"), config=config).warning
+        except ModelError as error:
+            error.add_note(
+                "(--config is an option of 'ddim-interp models convert', and config an argument of "
+                "from_pretrained.)"
+            )
+            raise
+        yield replace(located, folder=Path(place, "model"), warning=located.warning or warning)
 
 
 def _filled(build: Callable[[], M], weights: Mapping[str, Tensor], source: Path) -> M:
