@@ -10,7 +10,6 @@ same way in every run, so those computed again come out the same, and the film i
 of them, in order, at the end.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ddim_interp.errors import (
     ArgumentError,
@@ -30,10 +28,10 @@ from ddim_interp.errors import (
 )
 from ddim_interp.files import StrPath, shown, work_folder, write_bytes
 from ddim_interp.keep import Kept
+from ddim_interp.kept_file import read_kept, write_kept
 from ddim_interp.recipe import pack, unpack
 from ddim_interp.sinks import read_recipe
 from ddim_interp.strict_json import read_object
-from ddim_interp.tensors import read_tensors, write_tensors
 
 __all__ = ["WorkFolder", "circumstances", "is_finished", "open_work"]
 
@@ -110,20 +108,14 @@ class WorkFolder:
             StorageError: The disk is full, or fails.
         """
         path = self.folder / f"{name}.safetensors"
-        if path.exists():
-            try:
-                tensors, metadata = read_tensors(path, LatentsError)
-                kept = Kept(tensors, metadata["text"])
-                if metadata["sha256"] == _digest(kept):
-                    return kept
-            except (LatentsError, KeyError):
-                pass  # damaged: computed again
+        done = read_kept(path)
+        if done is not None:
+            return done
         kept = make()
         if self._manifest is not None:  # now there is something to go on with
             write_bytes(self.folder / _MANIFEST, self._manifest.encode(), overwrite=True)
             self._manifest = None
-        metadata = {"text": kept.text, "sha256": _digest(kept)}
-        write_tensors(path, kept.tensors, metadata, overwrite=True)
+        write_kept(path, kept)
         return kept
 
 
@@ -162,16 +154,3 @@ def _first_difference(name: str, was: Any, now: Any) -> tuple[str, str, str]:
             if was.get(key) != now.get(key):
                 return _first_difference(key, was.get(key), now.get(key))
     return name, f"{was!r:.60}", f"{now!r:.60}"
-
-
-def _digest(kept: Kept) -> str:
-    """SHA-256 of tensors, by name, and text."""
-    digest = hashlib.sha256(kept.text.encode())
-    for name, tensor in sorted(kept.tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().numpy().tobytes()

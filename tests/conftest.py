@@ -1,5 +1,6 @@
 """What every test may lean on: a fixed thread count, the same random cases in every run."""
 
+import os
 import sys
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from hypothesis import settings
 
 from ddim_interp.allocator import keep_large_blocks
+
+os.environ["DDIM_INTERP_CACHE"] = "off"  # what one test inverts, no other may find done
 
 settings.register_profile("suite", derandomize=True, deadline=None, database=None)
 settings.load_profile("suite")

@@ -42,7 +42,7 @@ LAYERS = [
     {"solver"},
     {"trajectory", "pace", "learned"},
     {"perceptual", "speedometer"},
-    {"model", "checks", "checkpoint", "hub", "convert", "resume"},
+    {"model", "checks", "checkpoint", "hub", "convert", "resume", "kept_file", "latent_cache"},
     {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},
     {"morph", "plots", "report", "sheet"},

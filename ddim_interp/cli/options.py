@@ -9,7 +9,7 @@ and these, which `run_options` hands to a command in one piece, as a `Run`:
 --device --dtype --offline              where
 --batch-size                            pictures in the network at once
 --overwrite                             whether to replace an output
---resume --allow-drift                  what to keep of an interrupted run
+--resume --allow-drift --cache          what to keep of a run, for the next
 --json -q                               what to say
 """
 
@@ -187,6 +187,11 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an ex
 
 _resume_options = _stack(
     click.option(
+        "--cache/--no-cache",
+        default=True,
+        help="Remember inversions, so that the next film of these pictures inverts nothing.",
+    ),
+    click.option(
         "--resume",
         is_flag=True,
         help="Keep what is done if the run is interrupted, and go on from what such a run kept.",
@@ -223,6 +228,7 @@ class Run:
     quiet: bool
     resume: bool = False
     allow_drift: bool = False
+    cache: bool = False
 
     def load(self) -> "DDIMPipeline":
         """The model that they name."""
@@ -251,6 +257,7 @@ class Run:
             overwrite=self.overwrite,
             resume=self.resume,
             allow_drift=self.allow_drift,
+            cache=self.cache,
             say=self.say,
         )
         if self.as_json:

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from ddim_interp.files import StrPath, claim
 from ddim_interp.keep import Keep, forget
+from ddim_interp.latent_cache import LatentCache, latent_cache_folder
 from ddim_interp.memory import halve_until_it_fits
-from ddim_interp.model import Model
+from ddim_interp.model import Model, Plan
 from ddim_interp.morph import default_batch_size
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.resume import circumstances, open_work
@@ -107,6 +108,7 @@ def produce(
     overwrite: bool = False,
     resume: bool = False,
     allow_drift: bool = False,
+    cache: bool = False,
     say: Say = unsaid,
 ) -> Product:
     """Carry an order out.
@@ -118,6 +120,7 @@ def produce(
         overwrite: Whether an existing output may be replaced.
         resume: Whether to keep what is done until the output is whole, and to go on from it.
         allow_drift: Whether to go on though versions, threads or batch size have changed.
+        cache: Whether inversions are remembered from run to run; see `latent_cache`.
         say: Takes messages for the user.
 
     Raises:
@@ -140,6 +143,8 @@ def produce(
             around = circumstances(pipe.device, pipe.precision, size)
             work = open_work(order.out, identity, around, allow_drift=allow_drift)
             keep = stack.enter_context(work)
+        if cache:
+            keep = _remembering(order, pipe, size, keep)
 
         def attempt(fewer: int) -> tuple[Product, int]:
             if fewer < size:
@@ -156,3 +161,23 @@ def produce(
         "batch_size": size,
     }
     return Product(product.model, product.nfe, product.facts, product.good, head)
+
+
+def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Keep:
+    """`keep`, with inversions remembered between runs, where all that decides them has a name."""
+    plan, folder = getattr(order, "plan", None), latent_cache_folder()
+    if not isinstance(plan, Plan) or not isinstance(plan.solver, str):
+        return keep
+    if folder is None or not pipe.weights_sha256:
+        return keep
+    identity = {
+        "model": pipe.model.name,
+        "weights_sha256": pipe.weights_sha256,
+        "network": pipe.unet.config.to_dict(),
+        "scheduler": pipe.scheduler.config.to_dict(),
+        "autoencoder": pipe.autoencoder and pipe.autoencoder.config,
+        "shape": pipe.model.shape,
+        "plan": plan.describe(),
+        "around": circumstances(pipe.device, pipe.precision, size),
+    }
+    return LatentCache(folder, identity, keep)
