@@ -91,9 +91,9 @@ _RULES: dict[str, dict[str, Rule]] = {
         "use_post_quant_conv": flag,
     },
 }
-# diffusers' defaults, but for one. Configs of VQModel from before 2023 name no scaling_factor, and
-# their models were trained without one: diffusers takes 0.18215 and draws noise
-# (github.com/huggingface/diffusers/issues/6725). Those of AutoencoderKL mean 0.18215.
+# diffusers' defaults, but for one. Configs from before it had a scaling_factor name none. Those of
+# AutoencoderKL mean 0.18215, Stable Diffusion's, which became the default (its pull request 1860).
+# VQ models were not scaled: with 0.18215 CompVis/ldm-celebahq-256 draws no faces (its issue 6725).
 _BLOCKS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
@@ -216,7 +216,7 @@ def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
     except ImportError as error:
         raise ModelError(
             f"This model has an autoencoder ({config.kind}) of the library diffusers, which is not "
-            "installed; get it with: pip install 'ddim_interp[latent]'."
+            "installed; get it with 'pip install diffusers'."
         ) from error
     known: dict[str, Any] = {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL}
     try:

@@ -100,7 +100,7 @@ def _latent_traps(coder: AutoencoderConfig | None) -> list[str]:
         traps.append(
             f"The autoencoder's config names no scaling_factor; {coder.scaling:g} is taken. "
             + (
-                "diffusers takes 0.18215, at which VQ models of before 2023 draw noise."
+                "diffusers takes 0.18215, and CompVis/ldm-celebahq-256 draws no faces with that."
                 if coder.quantises
                 else "That was the only one when such configs were written."
             )
@@ -133,6 +133,16 @@ def _classes(config: NetworkConfig) -> str:
     return f"{config.num_class_embeds}: name one with --class-label"
 
 
+_OTHER_LEVEL = "a step ends at another level than the next begins at. Here it never does."
+_SPACING_TRAPS = {
+    "leading": "timestep_spacing=leading: in diffusers, more steps than half the timesteps begin "
+    "far below noise. Here --spacing chooses the levels, and log-snr is the default.",
+    "linspace": f"timestep_spacing=linspace: in diffusers, {_OTHER_LEVEL}",
+    "trailing": "timestep_spacing=trailing: in diffusers, where the steps do not divide the "
+    f"timesteps, {_OTHER_LEVEL}",
+}
+
+
 def _traps(config: SchedulerConfig, schedule: NoiseSchedule) -> list[str]:
     """What in this config has misled people elsewhere, and what is done about it here."""
     traps = []
@@ -148,6 +158,7 @@ def _traps(config: SchedulerConfig, schedule: NoiseSchedule) -> list[str]:
         )
     if config.steps_offset:
         traps.append(f"steps_offset={config.steps_offset} shifts diffusers' leading timesteps.")
+    traps.append(_SPACING_TRAPS[config.timestep_spacing])
     if schedule.alphas_cumprod[-1] == 0:
         traps.append("ᾱ is 0 at the last timestep: inversion ends one timestep before it.")
     elif schedule.alphas_cumprod[-1] > 1e-3:

@@ -1,6 +1,7 @@
 """`models show` says what a network is, from its configs alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,34 @@ def test_a_portrait_tells_what_the_network_is(
     assert says.items() <= facts.items()
     assert facts["parameters"] == f"{sum(weight.numel() for weight in network.parameters()):,}"
     assert facts["a forward"] == f"{count_flops(network, 16, 16) / 1e9:.1f} GFLOP"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"clip_sample": True}, "clamped steps cannot be undone"),
+        ({"thresholding": True, "clip_sample": False}, "clamped steps cannot be undone"),
+        ({"set_alpha_to_one": True}, "Here both directions end at t = 0"),
+        ({"steps_offset": 1}, "steps_offset=1 shifts"),
+        ({"timestep_spacing": "leading"}, "begin far below noise"),
+        ({"timestep_spacing": "linspace"}, "another level than the next begins at"),
+        ({"timestep_spacing": "trailing"}, "do not divide the timesteps"),
+        ({"rescale_betas_zero_snr": True}, "one timestep before it"),
+        ({"beta_end": 0.002}, "a little of the picture is left"),
+    ],
+    ids=str,
+)
+def test_what_would_mislead_is_told_and_nothing_else(
+    options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    calm: dict[str, Any] = {"clip_sample": False, "set_alpha_to_one": False}
+    for folder, settings in (("calm", calm), ("it", calm | options)):
+        write_checkpoint(tmp_path / folder, unet(), SchedulerConfig(**settings))
+    plain = portray(Located(tmp_path / "calm", "calm"))["traps"]
+    told = portray(Located(tmp_path / "it", "it"))["traps"]
+    assert len(plain) == 1  # how diffusers lays its steps, which is always one way or another
+    assert any(says in trap for trap in told)
+    assert sum(says in trap for trap in plain) == (options == {"timestep_spacing": "leading"})
 
 
 def test_a_schedule_that_is_a_table_is_called_one(tmp_path: Path) -> None:
