@@ -59,9 +59,14 @@ class Sheet:
 
         Returns: (F, C, H, W); at a keyframe it is that keyframe, bit for bit.
         """
+        return self.carry(self.keyframes, down, across)
+
+    def carry(self, members: Tensor, down: Tensor, across: Tensor) -> Tensor:
+        """Send other tensors along, one for each keyframe, (R, S, C, H, W); see `Blend.carry`."""
         rows, columns = self.keyframes.shape[:2]
         weights = _hats(down, rows)[:, :, None] * _hats(across, columns)[:, None, :]
-        return self.blend.mean(self.keyframes.flatten(0, 1), weights.flatten(1))
+        corners, others = self.keyframes.flatten(0, 1), members.flatten(0, 1)
+        return self.blend.carry(corners, others, weights.flatten(1))
 
 
 def _hats(position: Tensor, count: int) -> Tensor:

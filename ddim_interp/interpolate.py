@@ -122,6 +122,23 @@ class Blend:
             >>> slerp.mean(corners, torch.ones(1, 4)).flatten()
             tensor([1., 1., 1., 1.])
         """
+        return self.carry(corners, corners, weights)
+
+    def carry(self, corners: Latents, members: Tensor, weights: Tensor) -> Tensor:
+        """Send other tensors along: what `mean` of the corners makes of `members`.
+
+        A solver that remembers more of a corner than its latent needs all of it moved alike.
+
+        Args:
+            corners: (n, C, H, W).
+            members: One for each corner, (n, C, H, W).
+            weights: As in `mean`, (F, n).
+
+        Returns: (F, C, H, W), in the dtype of `members`.
+
+        Raises:
+            ArgumentError: The weights of a frame add up to nothing.
+        """
         weights = weights.to("cpu", torch.float64)
         total = weights.sum(1, keepdim=True)
         if not bool((total > 1e-9).all()):
@@ -130,17 +147,17 @@ class Blend:
                 "they name no point between the corners; give weights with a positive sum."
             )
         weights = weights / total
-        latents = (*corners, compass(corners))
-        span = Span.of(torch.stack(latents))
+        span = Span.of(torch.stack((*corners, compass(corners))))
         geometry = self.geometry(span)
-        points = geometry.place(_units(len(latents))[:-1])
+        points = geometry.place(_units(len(corners) + 1)[:-1])
         combined = mean(geometry, points, weights)
         shares = torch.nn.functional.pad(weights.clamp(min=0), (0, 1))
         shares = shares / shares.sum(1, keepdim=True)
-        frames = combine(latents, combined, *self.restore(span, combined, lambda s: shares @ s))
+        gain, shift = self.restore(span, combined, lambda statistic: shares @ statistic)
+        frames = combine((*members, compass(members)), combined, gain, shift)
         most, heaviest = weights.max(1)
-        alone = (weights.abs().sum(1) - most < 1e-12).to(corners.device)
-        nearest = corners[heaviest.to(corners.device)]
+        alone = (weights.abs().sum(1) - most < 1e-12).to(members.device)
+        nearest = members[heaviest.to(members.device)]
         return torch.where(alone[:, None, None, None], nearest, frames)
 
 

@@ -18,6 +18,7 @@ from ddim_interp.keep import Keep, forget, keep_frames
 from ddim_interp.keyframes import Keyframe, join_states
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Frame, Frames
+from ddim_interp.solver import State
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["PictureGrid"]
@@ -66,19 +67,30 @@ class PictureGrid:
                 f"{len(self.keyframes)} keyframes do not fill rows of {self.across}; "
                 "give four corners, or a whole table."
             )
-        if any(keyframe.state.memory for keyframe in self.keyframes):
-            raise ArgumentError(
-                "A grid blends single latents, and this solver keeps pairs; use another --solver."
-            )
         raster(self.rows, self.columns)
         _ = self.sheet
 
     @cached_property
     def sheet(self) -> Sheet:
         """The surface through the keyframes' latents."""
-        latents = join_states([keyframe.state for keyframe in self.keyframes]).x
-        table = latents.reshape(-1, self.across, *latents.shape[1:])
-        return Sheet(table, find_blend(self.blend))
+        return Sheet(self._table(self._together.x), find_blend(self.blend))
+
+    @cached_property
+    def _together(self) -> State:
+        return join_states([keyframe.state for keyframe in self.keyframes])
+
+    def _table(self, tensors: Tensor) -> Tensor:
+        """One tensor for each keyframe, as they lie, (R, S, C, H, W)."""
+        return tensors.reshape(-1, self.across, *tensors.shape[1:])
+
+    def _state(self, down: Tensor, across: Tensor) -> State:
+        """The latents at some places, and whatever else the solver keeps."""
+        together = self._together
+        memory = tuple(
+            (level, self.sheet.carry(self._table(kept), down, across))
+            for level, kept in together.memory
+        )
+        return State(self.sheet(down, across), together.level, memory)
 
     def draw(self, counted: CountCalls | None = None, watch: Watch = unwatched) -> Iterator[Frame]:
         """The pictures in reading order, (H, W, 3), uint8.

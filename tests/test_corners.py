@@ -102,3 +102,14 @@ def test_a_table_without_four_corners_is_refused(rows: int, columns: int) -> Non
 def test_a_simplex_of_nothing_is_refused(corners: int, steps: int) -> None:
     with pytest.raises(ArgumentError, match="at least 2 corners"):
         simplex(corners, steps)
+
+
+@every_blend
+def test_other_members_travel_with_the_same_weights(blend: Blend) -> None:
+    keyframes = table(2, 3, torch.float64)
+    sheet, places = Sheet(keyframes, blend), raster(3, 4)
+    assert torch.equal(sheet.carry(keyframes, *places), sheet(*places))
+    first, second = keyframes.flip(0), keyframes.roll(1, 1)
+    nothing = sheet.carry(torch.zeros_like(keyframes), *places)  # a blend's shift, if it has one
+    apart = sheet.carry(first, *places) + sheet.carry(second, *places) - nothing
+    torch.testing.assert_close(sheet.carry(first + second, *places), apart)

@@ -6,7 +6,7 @@ import pytest
 from ddim_interp import DDIMPipeline, Plan
 from ddim_interp.errors import ArgumentError, PathError
 from ddim_interp.images import open_image
-from ddim_interp.keyframes import find_keyframes
+from ddim_interp.keyframes import decode_keyframes, find_keyframes
 from ddim_interp.sheet import PictureGrid
 
 PLAN = Plan(steps=3)
@@ -49,3 +49,18 @@ def test_swapping_the_axes_transposes_the_grid(model):
 def test_what_is_no_grid_is_refused(model, sources, options, error, remedy):
     with pytest.raises(error, match=remedy):
         cells(model, sources, **options)
+
+
+@pytest.mark.parametrize("solver", ["leapfrog", "edict"])
+def test_a_grid_of_pairs_keeps_its_corners(model, pictures, solver):
+    plan = Plan(steps=4, solver=solver)
+    sources = [*pictures, "seed:1", "seed:2"]
+    keyframes, _ = find_keyframes(model, sources, plan, 4)
+    exact, raw = (
+        list(PictureGrid(model, keyframes, plan, 3, 3, raw=raw).draw()) for raw in (False, True)
+    )
+    decoded = list(decode_keyframes(model, keyframes, plan, 4))
+    for place, path, back in zip((0, 2), pictures, decoded, strict=False):
+        np.testing.assert_array_equal(exact[place], open_image(path, 16).frame)
+        assert np.abs(raw[place].astype(int) - back).max() <= 1, "the whole pair is there"
+    np.testing.assert_array_equal(exact[4], raw[4])
