@@ -109,8 +109,8 @@ class PictureGrid:
             batch = slice(start, start + self.batch_size)
 
             def decode(batch: slice = batch) -> Frames:
-                latents = self.sheet(down[batch], across[batch])
-                images = sample_latents(self.model, latents, self.plan, counted=denoiser)
+                state = self._state(down[batch], across[batch])
+                images = sample_latents(self.model, state, self.plan, counted=denoiser)
                 return to_frames(images)
 
             frames = keep_frames(self.keep, f"cells-{self.batch_size}-{start}", decode)
