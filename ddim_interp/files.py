@@ -261,7 +261,7 @@ def claim(path: StrPath) -> Iterator[None]:
     """Keep other runs from making the same output, until the block is left or this process dies.
 
     The lock is on an empty `.NAME.<hash of NAME>.part` beside the output. One that a killed run
-    left holds nobody up, and goes with the next run.
+    left holds nobody up, and goes with the next run, as do its other temporary files there.
 
     Raises:
         BusyError: Another run is making it.
@@ -273,6 +273,7 @@ def claim(path: StrPath) -> Iterator[None]:
     with _creating(path):
         descriptor = _hold(path, lock)
     try:
+        sweep_orphans(path.parent)
         yield
     finally:
         _discard(lock)  # while it is held: whoever waits for it finds it gone, and makes a new one
@@ -584,9 +585,8 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in _FULL:
         with suppress(OSError):
             room = f" ({shutil.disk_usage(path.parent).free:,} bytes free)"
-    return StorageError(
-        f"Writing {shown(path)} failed: {_reason(error)}{room}; make room, or use another disk."
-    )
+    remedy = "try again" if error.errno == errno.EINTR else "make room, or use another disk"
+    return StorageError(f"Writing {shown(path)} failed: {_reason(error)}{room}; {remedy}.")
 
 
 def _reason(error: BaseException) -> str:

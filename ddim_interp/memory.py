@@ -10,6 +10,7 @@ __all__ = ["halve_until_it_fits", "ran_out_of_memory"]
 T = TypeVar("T")
 
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc")
+_ONEDNN = {"could not create a primitive", "could not create a memory object"}
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -19,8 +20,9 @@ def ran_out_of_memory(error: BaseException) -> bool:
         >>> ran_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
         True
     """
-    said = isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
-    return said or isinstance(error, MemoryError)
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    return str(error) in _ONEDNN or any(word in str(error) for word in _WORDS)
 
 
 def halve_until_it_fits(work: Callable[[int], T], batch_size: int) -> T:

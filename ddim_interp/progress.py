@@ -18,21 +18,28 @@ def bar(items: Iterable[T], total: int, doing: str, **options: Any) -> Iterable[
         doing: What is being done to them, in a word.
         **options: tqdm's own, such as `disable=True`.
     """
-    from tqdm import tqdm
-
     defaults: dict[str, Any] = {"leave": False, "file": sys.stderr, "dynamic_ncols": True}
-    bar: Iterable[T] = tqdm(items, total=total, desc=doing, **{**defaults, **options})
-    return bar
+    watched: Iterable[T] = _tqdm()(items, total=total, desc=doing, **{**defaults, **options})
+    return watched
 
 
 def byte_bar(doing: str) -> Callable[[int, int], None]:
     """Something to tell the bytes done and the bytes in all; it shows them as a bar on stderr."""
-    from tqdm import tqdm
-
-    bar = tqdm(desc=doing, file=sys.stderr, leave=False, unit="B", unit_scale=True, delay=0.5)
+    how = {"file": sys.stderr, "leave": False, "unit": "B", "unit_scale": True, "delay": 0.5}
+    bar = _tqdm()(desc=doing, **how)
 
     def show(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
 
     return show
+
+
+def _tqdm() -> Any:
+    """The bar, without the thread that tqdm starts to watch it: a thread may not be to be had."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0
+
+    return Bar

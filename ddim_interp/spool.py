@@ -27,7 +27,13 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        try:
+            self._file = tempfile.TemporaryFile()
+        except OSError as error:
+            raise StorageError(
+                f"There is no folder for temporary files: {error.strerror or error}; set TMPDIR "
+                "to one that can be written to."
+            ) from error
         self._shape: tuple[int, ...] = ()
         self._count = 0
 

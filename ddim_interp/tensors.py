@@ -82,7 +82,7 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
         raise error(f"{name} has a damaged header; download it again.") from None
     if strange := sorted(set(dtypes.values()) - _DTYPES):
         raise error(
-            f"{name} holds numbers of type {strange[0]:.20}; this program reads "
+            f"{name} holds numbers of type {shown(strange[0])[:20]}; this program reads "
             f"{', '.join(sorted(_DTYPES))}."
         )
     return TensorHeader(shapes, dtypes, metadata)

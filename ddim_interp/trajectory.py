@@ -104,7 +104,7 @@ def _finite(state: State, number: int) -> State:
         raise NonFiniteError(
             f"Step {number}, at timestep {state.level.timestep:g}, turned picture "
             f"{', '.join(map(str, (~good).nonzero()[:, 0].tolist()))} of the batch into NaN or "
-            f"infinity ({str(state.x.dtype).removeprefix('torch.')}); use --dtype fp32, or more "
-            "steps."
+            f"infinity, in {str(state.x.dtype).removeprefix('torch.')}; use more steps, another "
+            "--solver, or another --model."
         )
     return state

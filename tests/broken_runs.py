@@ -5,6 +5,7 @@ and can be killed, starved or lied to without harm to the one who asks.
 """
 
 import errno
+import gc
 import importlib
 import json
 import os
@@ -72,13 +73,19 @@ class Nursery:
         after, signal       so many seconds after its start it is sent this signal
         oom_at              these runs of the network fail for want of memory
         oom_above           as do all with more pictures than this
-        nan_at, row         this run of the network answers NaN for this picture
+        nan_at, row         this run of the network answers no number for this picture
+        number, place       which: NaN, or an infinity; in all of the picture, or one value of it
         fsize, memory       no file may grow larger, nor the process, in bytes
         threads             of PyTorch; 1 if not given
+        environment         variables, besides those of whoever asks
     """
 
     def __init__(self) -> None:
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",
+            "OMP_WAIT_POLICY": "passive",
+            "DDIM_INTERP_CACHE": "off",  # what one run inverts, the next should find undone
+        }
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -148,6 +155,8 @@ def _serve() -> None:
     for name in ("report", *(f"cli.{command}" for command in COMMANDS)):
         importlib.import_module(f"ddim_interp.{name}")
 
+    gc.collect()
+    gc.freeze()  # or each run would look through all modules for garbage, and copy them for it
     for line in sys.stdin:
         orders = json.loads(line)
         started = time.monotonic()
@@ -165,8 +174,8 @@ def _serve() -> None:
             answers.append(
                 {
                     "code": os.waitstatus_to_exitcode(status),
-                    "out": Path(folder.name, "out").read_text(),
-                    "err": Path(folder.name, "err").read_text(),
+                    "out": Path(folder.name, "out").read_text(errors="surrogateescape"),
+                    "err": Path(folder.name, "err").read_text(errors="surrogateescape"),
                     "seconds": seconds,
                     "orphans": _is_alive(pid),
                     **(json.loads(text) if text else {}),
@@ -212,6 +221,8 @@ def _run(order: dict[str, Any], report: int) -> int:
     from ddim_interp import cli, files
 
     torch.set_num_threads(order.get("threads", 1))
+    os.environ.update(order.get("environment", {}))
+    tempfile.tempdir = None  # so that TMPDIR is looked at again
     faulty = FaultyOS(order)
     files.os = faulty  # type: ignore[assignment]
     count = _disturb_network(order)
@@ -250,7 +261,9 @@ def _disturb_network(order: dict[str, Any]) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (staged).")
         output = forward(self, x, *args, **kwargs)
         if count[0] == order.get("nan_at"):
-            output[order["row"] % len(output)] = float("nan")
+            spoilt = output[order["row"] % len(output)].flatten()
+            spoilt[order.get("place", slice(None))] = float(order.get("number", "nan"))
+            output[order["row"] % len(output)] = spoilt.view_as(output[0])
         return output
 
     UNet2DModel.forward = disturbed  # type: ignore[method-assign]

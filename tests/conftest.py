@@ -5,6 +5,8 @@ import sys
 
 import pytest
 import torch
+from broken_runs import Nursery
+from campaigns import Workshop, make_pictures, make_smallest_model, make_tiny_model
 from hypothesis import settings
 
 from ddim_interp.allocator import keep_large_blocks
@@ -38,23 +40,7 @@ def pipe():
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A model folder: random weights, 16×16, a few kilobytes, quick to run."""
-    from ddim_interp import DDIMPipeline, DDIMScheduler, UNet2DModel
-
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    # With v-prediction random weights still make a tame flow: errors are not blown up on the way.
-    scheduler = DDIMScheduler(prediction_type="v_prediction")
-    DDIMPipeline(unet, scheduler).save_pretrained(folder)
-    return folder
+    return make_tiny_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +71,14 @@ def pictures(tmp_path_factory):
         Image.fromarray(pixels.round().astype(np.uint8)).save(folder / name)
         paths.append(folder / name)
     return paths
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """Where runs of the program are broken."""
+    folder = tmp_path_factory.mktemp("shop")
+    with Nursery() as nursery:
+        yield Workshop(nursery, make_smallest_model(folder), make_pictures(folder), folder)
 
 
 @pytest.fixture

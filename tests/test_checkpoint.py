@@ -546,6 +546,14 @@ def test_whole_numbers_are_no_weights(folder: Path) -> None:
         read_checkpoint(folder)
 
 
+def test_a_number_type_that_would_steer_the_terminal_is_escaped(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole.replace(b'"F32"', b'"F\x7f2"', 1))
+    with pytest.raises(ModelError, match=r"holds numbers of type F\\x7f2; this") as caught:
+        read_checkpoint(folder)
+    assert str(caught.value).isprintable()
+
+
 def test_weights_cut_at_any_length_are_refused(folder: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
     for cut in range(0, len(whole), len(whole) // 20):
@@ -561,7 +569,7 @@ def test_a_flipped_bit_in_the_hub_s_cache_is_found(folder: Path) -> None:
     (folder / WEIGHTS).symlink_to(blob)
     good = blob.read_bytes()
     assert read_checkpoint(folder).weights_sha256 == blob.name
-    for place in random.Random(0).sample(range(len(good) // 2, len(good)), 20):
+    for place in random.Random(0).sample(range(len(good) // 2, len(good)), 200):
         blob.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         with pytest.raises(ModelError, match="damaged in the cache"):
             read_checkpoint(folder)

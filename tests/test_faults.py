@@ -1,40 +1,44 @@
 """Whatever fails under a run, it ends as documented, and nothing incomplete stands anywhere."""
 
+import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import threading
 
 import pytest
 import torch
-from broken_runs import Nursery
-from soak import (
+from campaigns import (
     Workshop,
+    can_have_disks,
     cap_memory,
     content,
     draw_long_films,
     fail_calls,
     fill_disk,
+    limit_files,
     repeat,
     run_out_of_memory,
+    small_disk,
+    spoil_latents,
     spoil_numbers,
+    try_names,
 )
 
-from ddim_interp.errors import BusyError
+from ddim_interp.errors import BusyError, StorageError
 from ddim_interp.memory import halve_until_it_fits, ran_out_of_memory
-
-
-@pytest.fixture(scope="module")
-def shop(
-    tiny_folder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workshop]:
-    with Nursery() as nursery:
-        yield Workshop(nursery, tiny_folder, pictures, tmp_path_factory.mktemp("shop"))
+from ddim_interp.progress import bar
+from ddim_interp.spool import Spool
 
 
 @pytest.mark.parametrize(
     ("suffix", "more", "number"),
-    [(".mp4", (), 8), (".safetensors", (), 18), (".gif", ("--resume",), 6)],
-    ids=["morph", "invert", "morph --resume"],
+    [
+        (".mp4", (), 12),
+        ("z.safetensors", (), 18),
+        (".gif", ("--resume",), 18),
+        ("grid.png", ("--resume",), 9),
+        ("sheet.png", (), 9),
+    ],
+    ids=["morph", "invert", "morph --resume", "grid --resume", "sample"],
 )
 def test_any_system_call_may_fail(
     shop: Workshop, suffix: str, more: tuple[str, ...], number: int
@@ -47,7 +51,7 @@ def test_any_system_call_may_fail(
 @pytest.mark.parametrize("name", ["open", "fstat"])
 def test_a_lock_that_cannot_be_made_leaves_nothing(shop: Workshop, name: str, error: int) -> None:
     for fail_at in range(1, 9):
-        out = shop.place(".safetensors")
+        out = shop.place("z.safetensors")
         outcome = shop.run(out, fail_at=fail_at, errno=error)
         if outcome.failed == name:
             assert outcome.code in (66, 73, 74) and not list(out.parent.iterdir())
@@ -57,7 +61,7 @@ def test_a_lock_that_cannot_be_made_leaves_nothing(shop: Workshop, name: str, er
 
 
 def test_a_disk_without_room_is_told_and_gone_on_with(shop: Workshop) -> None:
-    tally = fill_disk(shop, ".mp4", 3)
+    tally = limit_files(shop, ".mp4", 3)
     assert tally.good and tally.clean == 3, tally
 
 
@@ -79,9 +83,9 @@ def test_a_run_that_halved_its_batches_resumes_to_the_same_bytes(shop: Workshop)
 
 
 def test_inversion_halves_its_batches_too(shop: Workshop) -> None:
-    outcome = shop.run(shop.place(".safetensors"), "--json", oom_above=1)
+    outcome = shop.run(shop.place("z.safetensors"), "--json", oom_above=1)
     assert outcome.code == 0 and json.loads(outcome.out)["batch_size"] == 1
-    refused = shop.run(shop.place(".safetensors"), oom_above=0)
+    refused = shop.run(shop.place("z.safetensors"), oom_above=0)
     assert refused.code == 75 and refused.clean
 
 
@@ -90,19 +94,66 @@ def test_a_capped_address_space_is_no_crash(shop: Workshop) -> None:
     assert tally.good and tally.clean > 0, tally
 
 
+def test_a_bar_starts_no_thread() -> None:
+    before = threading.active_count()
+    assert list(bar([1, 2], 2, "counting", disable=True)) == [1, 2]
+    assert list(bar([1, 2], 2, "counting", file=io.StringIO())) == [1, 2]
+    assert threading.active_count() == before
+
+
 def test_memory_does_not_grow_with_the_film(shop: Workshop) -> None:
     tally = draw_long_films(shop, 200)
     assert tally.good and tally.passed == 3, tally
 
 
 def test_nan_from_the_network_never_reaches_a_film(shop: Workshop) -> None:
-    tally = spoil_numbers(shop, 3)
+    tally = spoil_numbers(shop, 18)
     assert tally.good, tally
 
 
 def test_the_same_command_gives_the_same_bytes(shop: Workshop) -> None:
     tally = repeat(shop, 2)
     assert tally.good and tally.passed == 2, tally
+
+
+@pytest.mark.skipif(not can_have_disks(), reason="only root can have disks of its own")
+def test_a_full_disk_is_told_and_gone_on_with(shop: Workshop) -> None:
+    tally = fill_disk(shop, ".mp4", 6)
+    assert tally.good and tally.clean > 0 and tally.resumed == 6, tally
+
+
+@pytest.mark.skipif(not can_have_disks(), reason="only root can have disks of its own")
+@pytest.mark.parametrize("name", ["film.gif", "z.safetensors", "sheet.png", "grid.png", "a.html"])
+def test_only_the_output_s_folder_need_be_writable(shop: Workshop, name: str) -> None:
+    place = shop.place(name)
+    with small_disk(place.parent, 2**20) as change:
+        change("ro")
+        out = shop.place(name)
+        closed = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"), str(place.parent))
+        outcome = shop.run(out, environment=closed)
+        assert (outcome.code, outcome.err) == (0, ""), outcome
+        refused = shop.run(place)
+        assert refused.code == 73 and refused.clean and "read-only" in refused.err
+        assert refused.forwards == 0, "found before the model is at work"
+
+
+def test_where_nothing_temporary_can_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    with pytest.raises(StorageError, match=r"No usable temporary .* set TMPDIR"):
+        Spool()
+
+
+def test_names_that_mean_something_elsewhere_are_names_here(shop: Workshop) -> None:
+    tally = try_names(shop, 24)
+    assert tally.good and tally.tried == 24, tally
+
+
+def test_damaged_latents_are_refused_or_harmless(shop: Workshop) -> None:
+    tally = spoil_latents(shop, 100)
+    assert tally.good and tally.clean > 50, tally
 
 
 def test_a_model_that_is_not_there_leaves_nothing(shop: Workshop) -> None:
@@ -125,6 +176,7 @@ def test_a_model_that_is_not_there_leaves_nothing(shop: Workshop) -> None:
         RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        RuntimeError("could not create a primitive"),  # oneDNN under a capped address space
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -554,6 +554,32 @@ def test_with_a_copy_in_the_cache_trouble_is_a_warning(fake: FakeHub, fault: str
         raise HubError(located.warning)
 
 
+@pytest.mark.parametrize("fault", ["hangs", "503", "captive portal", "redirect loop"])
+def test_the_command_ends_in_time_with_69_and_one_line(
+    fake: FakeHub, call: Any, refused: Any, fault: str, tmp_path: Path
+) -> None:
+    fake.fault, _ = FAULTS[fault]
+    command = ("sample", "--seeds", "1", "-o", tmp_path / "a.png", "--model", REPO)
+    refused(call(*command), 69, "hub")
+    assert list(tmp_path.iterdir()) == []
+    assert hub.ANSWER_SECONDS == 2  # which stands for the 25 s that make it 30 at most
+
+
+def test_the_command_uses_a_copy_in_the_cache_and_warns_once(fake: FakeHub, call: Any) -> None:
+    locate(REPO)
+    fake.fault, _ = FAULTS["503"]
+    code, said, warned = call("models", "pull", REPO)
+    assert (code, said) == (0, f"{REPO}\t{FIRST}\n")
+    assert warned.count("\n") == 1 and "copy in the cache is used" in warned
+
+
+def test_the_command_offline_opens_no_connection(
+    no_sockets: None, call: Any, refused: Any, tmp_path: Path
+) -> None:
+    command = ("sample", "--seeds", "1", "-o", tmp_path / "a.png", "--model", REPO, "--offline")
+    refused(call(*command), 69, REPO)
+
+
 def test_nobody_listening_is_told_at_once(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_runs import Nursery
-from soak import Workshop, content
+from campaigns import Workshop, content
 
 from ddim_interp import DDIMPipeline
 from ddim_interp.errors import BusyError
@@ -20,14 +19,6 @@ from ddim_interp.production.film import FilmOrder
 
 ALL = ["film.gif", "z.safetensors", "sheet.png", "grid.png", "report.html"]
 RESUMED = ALL[:-1]
-
-
-@pytest.fixture(scope="module")
-def shop(
-    tiny_folder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workshop]:
-    with Nursery() as nursery:
-        yield Workshop(nursery, tiny_folder, pictures, tmp_path_factory.mktemp("shop"))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -53,7 +44,7 @@ def test_batches_are_halved_until_they_fit(shop: Workshop, name: str) -> None:
 def test_every_document_begins_alike(shop: Workshop, name: str) -> None:
     out = shop.place(name)
     document = json.loads(shop.run(out, "--json").out)
-    assert document["outputs"] == [str(out)] and document["model"] == "tiny"
+    assert document["outputs"] == [str(out)] and document["model"] == "small"
     assert document["nfe"] > 0 and document["seconds"] > 0
     assert document["batch_size"] == 4 and document["retries"] == 0
 

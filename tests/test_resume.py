@@ -6,14 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from broken_runs import Nursery
-from soak import Workshop, content, interrupt, kill_at_calls, kill_at_random, race
+from campaigns import Workshop, content, interrupt, kill_at_calls, kill_at_random, race
 
 from ddim_interp.errors import ArgumentError, BusyError, OutputError
 from ddim_interp.files import claim, sweep_orphans, work_folder
@@ -24,35 +23,28 @@ FILM = {"plan": {"steps": 4}}
 HERE = {"threads": 2}
 
 
-@pytest.fixture(scope="module")
-def shop(
-    tiny_folder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workshop]:
-    with Nursery() as nursery:
-        yield Workshop(nursery, tiny_folder, pictures, tmp_path_factory.mktemp("shop"))
-
-
 # ---- whole runs ----
 
 
 def test_killed_before_any_system_call_it_goes_on_to_the_same_bytes(shop: Workshop) -> None:
-    tally = kill_at_calls(shop, ".gif", 4)
-    assert tally.good and tally.resumed == 4, tally
+    for name in (".gif", "", "z.safetensors", "grid.png"):
+        tally = kill_at_calls(shop, name, 8)
+        assert tally.good and tally.resumed == 8, tally
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(shop: Workshop) -> None:
     for suffix in ("", ".mp4"):
-        tally = kill_at_random(shop, suffix, 2)
-        assert tally.good, tally
+        tally = kill_at_random(shop, suffix, 8)
+        assert tally.good and tally.resumed == 8, tally
 
 
 def test_stopped_by_a_signal_it_leaves_what_it_says(shop: Workshop) -> None:
-    tally = interrupt(shop, ".gif", 4)
-    assert tally.good and tally.tried == 4, tally
+    tally = interrupt(shop, ".gif", 12)
+    assert tally.good and tally.tried == 12, tally
 
 
 def test_of_two_runs_on_one_output_the_second_gives_way(shop: Workshop) -> None:
-    assert race(shop, 1).good
+    assert race(shop, 5).good
 
 
 def test_what_is_done_is_not_done_again(shop: Workshop) -> None:
@@ -259,6 +251,13 @@ def test_the_claim_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
     with claim(out):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_whoever_claims_an_output_clears_away_what_killed_runs_left(tmp_path: Path) -> None:
+    orphan = tmp_path / ".grid.png.0123456789ab.part"
+    orphan.write_bytes(b"half a picture")
+    with claim(tmp_path / "grid.png"):
+        assert not orphan.exists()
 
 
 def test_a_work_folder_without_work_goes(tmp_path: Path) -> None:

@@ -149,5 +149,5 @@ def test_nan_is_found_at_the_step_where_it_appears(
 def test_all_spoilt_pictures_are_named_with_dtype_and_remedy() -> None:
     z = Z.double()
     z[0, 0, 0, 0] = z[2, 0, 0, 0] = torch.nan
-    with pytest.raises(NonFiniteError, match=r"picture 0, 2 of the batch .*\(float64\); use "):
+    with pytest.raises(NonFiniteError, match=r"picture 0, 2 of the batch .* in float64; use "):
         last(sample(GAUSSIAN, z, GRID))

@@ -45,4 +45,4 @@ def grid(
 
     plan = Plan(steps, spacing, solver, depth)
     run.produce(GridOrder(keyframes, out, plan, rows, columns, across, blend, raw))
-    run.echo(out)
+    run.echo_output(out)

@@ -137,5 +137,5 @@ def morph(
     film = run.produce(
         FilmOrder(keyframes, out, plan, style, fps, upscale or None, repair, realism)
     )
-    run.echo(out)
+    run.echo_output(out)
     return 1 if strict and not film.good else 0

@@ -272,7 +272,12 @@ class Run:
     def echo(self, line: str) -> None:
         """A line of the result, on stdout, where that is not for JSON."""
         if not self.as_json:
-            click.echo(line)
+            click.echo(_tame(line))
+
+    def echo_output(self, path: str) -> None:
+        """Where the output is, on stdout: to the letter where a program reads it."""
+        if not self.as_json:
+            click.echo(_tame(path) if sys.stdout.isatty() else path)
 
     def say(self, message: str) -> None:
         """A message for the user, on stderr."""
@@ -307,7 +312,14 @@ def fetch(model: str | None, offline: bool, quiet: bool) -> "Located":
 def say(message: str, quiet: bool = False) -> None:
     """A message for the user, on stderr."""
     if not quiet:
-        click.echo(message, err=True)
+        click.echo(_tame(message), err=True)
+
+
+def _tame(line: str) -> str:
+    """A line that cannot steer a terminal, whatever the names in it hold."""
+    from ddim_interp.recipe import printable
+
+    return printable(line)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -41,4 +41,4 @@ def sample(
 
     sources = [f"seed:{seed}" for seed in seeds] if seeds is not None else [str(latents)]
     run.produce(PicturesOrder(sources, out, Plan(steps, spacing, solver, depth), columns))
-    run.echo(out)
+    run.echo_output(out)
