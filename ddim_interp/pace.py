@@ -225,7 +225,7 @@ def retime(
     *,
     closed: bool = False,
     legs: Tensor | None = None,
-    target: float = 1.2,
+    target: float = 1.1,
     passes: int = 3,
     slack: float = 0.05,
 ) -> Iterator[Retiming]:
@@ -254,7 +254,7 @@ def retime(
     Example:
         >>> bend = lambda u: u[:, None] ** 3
         >>> *_, best = retime(bend, lambda odometer: frame_times(9, odometer=odometer))
-        >>> unevenness(distances(bend(torch.linspace(0, 1, 9)))) > 2.5, best.excess < 1.2
+        >>> unevenness(distances(bend(torch.linspace(0, 1, 9)))) > 2.5, best.excess < 1.1
         (True, True)
     """
     legs = STEADY.u if legs is None else legs.double()

@@ -9,7 +9,13 @@ import pytest
 from ddim_interp.sinks import read_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-PROGRAMS = {"measure_model.py", "paint.py", "prepare_fruit.py", "train_unet.py"}  # their own tests
+PROGRAMS = {  # with tests of their own
+    "measure_model.py",
+    "measure_morphs.py",
+    "paint.py",
+    "prepare_fruit.py",
+    "train_unet.py",
+}
 
 SMALL = {
     "morph_two_pictures.py": {"FRAMES = 60": "FRAMES = 4"},
