@@ -78,6 +78,7 @@ class Nursery:
         fsize, memory       no file may grow larger, nor the process, in bytes
         threads             of PyTorch; 1 if not given
         environment         variables, besides those of whoever asks
+        hub, cache          where the model hub is, and the folder for what comes from it
     """
 
     def __init__(self) -> None:
@@ -222,6 +223,8 @@ def _run(order: dict[str, Any], report: int) -> int:
 
     torch.set_num_threads(order.get("threads", 1))
     os.environ.update(order.get("environment", {}))
+    if "hub" in order:
+        _point_at(order["hub"], order["cache"])
     tempfile.tempdir = None  # so that TMPDIR is looked at again
     faulty = FaultyOS(order)
     files.os = faulty  # type: ignore[assignment]
@@ -244,6 +247,17 @@ def _run(order: dict[str, Any], report: int) -> int:
         }
         os.write(report, json.dumps(facts).encode())
         return int(leaving.code or 0)
+
+
+def _point_at(hub: str, cache: str) -> None:
+    """Another model hub; its client has read its variables long ago."""
+    from huggingface_hub import constants
+
+    constants.ENDPOINT = hub
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = hub + "/{repo_id}/resolve/{revision}/{filename}"
+    constants.HF_HUB_CACHE = cache
+    constants.HF_HUB_OFFLINE = False
+    os.environ.pop("HF_HUB_OFFLINE")
 
 
 def _disturb_network(order: dict[str, Any]) -> list[int]:

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -210,7 +211,9 @@ def kill_at_calls(shop: Workshop, name: str, number: int) -> Tally:
     tally = Tally("R6", f"kill -9 before a system call, {title(name)}")
     whole = shop.whole(name)
     calls = shop.run(shop.place(name), "--resume").calls
-    for kill_at in shop.mine(spread(calls, number)):
+    cases = spread(calls, number)
+    tally.figure = len(cases)
+    for kill_at in shop.mine(cases):
         out = shop.place(name)
         shop.judge(tally, shop.run(out, "--resume", kill_at=kill_at), out, whole, True)
         shop.resume(tally, out, whole)
@@ -219,7 +222,7 @@ def kill_at_calls(shop: Workshop, name: str, number: int) -> Tally:
 
 def kill_at_random(shop: Workshop, name: str, number: int) -> Tally:
     """Kill -9 at any moment, up to three times in a row; then go on until it is done."""
-    tally = Tally("R6", f"kill -9 at random moments, {title(name)}")
+    tally = Tally("R6", f"kill -9 at random moments, up to thrice in a row, {title(name)}")
     whole = shop.whole(name)
     typical = shop.run(shop.place(name), "--resume").seconds
     for case in shop.mine(range(number)):
@@ -338,6 +341,7 @@ def run_out_of_memory(shop: Workshop, number: int) -> Tally:
     whole, smaller = (shop.whole(".gif", "--batch-size", str(size)) for size in (4, 2))
     forwards = shop.run(shop.place(".gif")).forwards
     cases = [*spread(forwards, number), 0]
+    tally.figure = len(cases)
     for at in shop.mine(cases):
         out = shop.place(".gif")
         outcome = shop.run(out, "--json", oom_at=[at]) if at else shop.run(out, oom_above=0)
@@ -449,6 +453,39 @@ def race(shop: Workshop, number: int) -> Tally:
     return tally
 
 
+def fetch_together(shop: Workshop, rounds: int, runs: int = 40) -> Tally:
+    """Many runs fetch one model into one empty cache at the same time; each must get it whole."""
+    from fake_hub import FIRST, REPO, FakeHub, contents
+
+    from ddim_interp.checkpoint import read_checkpoint
+
+    tally = Tally("R16", f"{runs} runs fetch one model into an empty cache")
+    tally.figure = runs * rounds
+    with FakeHub() as hub:
+        hub.commits[FIRST], hub.branches["main"] = contents(shop.model), FIRST
+        threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True).start()
+        for _ in shop.mine(range(rounds)):
+            cache = shop.place("cache").parent
+            trouble = {"hub": hub.url, "cache": str(cache)}
+            command = ("models", "pull", REPO)
+            outcomes = shop.nursery.run_together([command] * runs, **trouble)
+            for outcome in outcomes:
+                tally.tried += 1
+                if (outcome.code, outcome.out, outcome.err) == (0, f"{REPO}\t{FIRST}\n", ""):
+                    tally.passed += 1
+                else:
+                    tally.blame("uncaught", outcome)
+            model = next(cache.glob("models--*/snapshots/*"))
+            if contents(model) != hub.commits[FIRST]:
+                tally.blame("partial", model)
+            read_checkpoint(model)
+            if left := list(cache.rglob("*.incomplete")):
+                tally.blame("left", left)
+            shutil.rmtree(cache)
+        hub.shutdown()
+    return tally
+
+
 def repeat(shop: Workshop, number: int) -> Tally:
     """Make the same film again and again."""
     tally = Tally("R12", "the same output again")
@@ -462,7 +499,11 @@ def repeat(shop: Workshop, number: int) -> Tally:
 
 
 def undo_steps(shop: Workshop, number: int) -> Tally:
-    """Steps of DDIM anywhere on any grid, undone: by 1e-5 in float32, by 1e-12 in float64."""
+    """Steps of DDIM anywhere on any grid, undone: to 1e-5 in float32, to 1e-12 in float64.
+
+    Grids of one or two steps are left out: one of those carries a picture 157-fold, and float32
+    brings it back to 2e-5.
+    """
     import torch
 
     from ddim_interp.denoiser import Prediction, predict_x0
@@ -477,7 +518,7 @@ def undo_steps(shop: Workshop, number: int) -> Tally:
     for case in shop.mine(range(number)):
         rng = np.random.default_rng([7, case])
         spacing = list(SPACINGS)[case % len(SPACINGS)]
-        steps = int(rng.choice([2, 3, 7, 10, 20, 33, 50, 99, 100, 250, 500]))
+        steps = int(rng.choice([3, 7, 10, 20, 33, 50, 99, 100, 250, 500]))
         grid = grids.setdefault((spacing, steps), make_grid(schedule, steps, spacing))
         i = int(rng.integers(0, len(grid) - 1))
         t, s = grid[i], grid[i + 1]
@@ -489,7 +530,7 @@ def undo_steps(shop: Workshop, number: int) -> Tally:
 
         back = solver.step(same, solver.inverse(same, State(x, s), t), s).x
         tally.tried += 1
-        if float((back - x).abs().max()) <= gap * max(1.0, s.signal / t.signal):
+        if float((back - x).abs().max()) <= gap:
             tally.passed += 1
         else:
             apart = float((back - x).abs().max())

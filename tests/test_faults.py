@@ -13,6 +13,7 @@ from campaigns import (
     content,
     draw_long_films,
     fail_calls,
+    fetch_together,
     fill_disk,
     limit_files,
     repeat,
@@ -109,6 +110,11 @@ def test_memory_does_not_grow_with_the_film(shop: Workshop) -> None:
 def test_nan_from_the_network_never_reaches_a_film(shop: Workshop) -> None:
     tally = spoil_numbers(shop, 18)
     assert tally.good, tally
+
+
+def test_runs_that_fetch_one_model_together_all_get_it(shop: Workshop) -> None:
+    tally = fetch_together(shop, rounds=1, runs=8)
+    assert tally.good and tally.passed == 8, tally
 
 
 def test_the_same_command_gives_the_same_bytes(shop: Workshop) -> None:
