@@ -204,7 +204,7 @@ def check_model(
     plan: Plan,
     *,
     steps: Sequence[int] = (10, 20, 50, 100),
-    methods: Sequence[str] = ("ddim-naive", "ddim"),
+    methods: Sequence[str] = ("ddim-naive", "auto"),
     watch: Watch = unwatched,
 ) -> Consistency:
     """Run every check.

@@ -1,17 +1,19 @@
 """Pictures to latents, with the proof that it worked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ddim_interp.checks import Certificate, certify
+from ddim_interp.choice import choose
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver import State, settle
+from ddim_interp.solver import Closed, State, settle
 from ddim_interp.trajectory import invert, sample
 from ddim_interp.watch import Watch, unwatched
 
@@ -28,6 +30,8 @@ class Inversion:
         certificates: One for each picture.
         nfe: Network evaluations in all: inversion and the decoding that proves it.
         images: What was inverted, (N, C, H, W).
+        plan: What found the latents, and decodes them; its solver is never `auto`.
+        passed_over: What came of the solvers that `auto` tried before, in words.
         floor: What the autoencoder alone gives back of them; None without one.
     """
 
@@ -36,6 +40,8 @@ class Inversion:
     certificates: tuple[Certificate, ...]
     nfe: int
     images: Images
+    plan: Plan
+    passed_over: tuple[str, ...] = ()
     floor: Images | None = None
 
     @property
@@ -44,7 +50,8 @@ class Inversion:
         return self.state.x
 
     def __repr__(self) -> str:
-        return "\n".join(certificate.verdict for certificate in self.certificates)
+        verdicts = (certificate.verdict for certificate in self.certificates)
+        return "\n".join([*self.passed_over, *verdicts])
 
     def _repr_jpeg_(self) -> bytes:
         """The pictures, what came back, sixteen times the difference, and the certificates."""
@@ -58,7 +65,6 @@ class Inversion:
         )._repr_jpeg_()
 
 
-@torch.inference_mode()
 def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwatched) -> Inversion:
     """Find the latents that decode to these pictures, and decode them to see.
 
@@ -68,7 +74,7 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
         model: The model.
         images: Pictures, (N, C, H, W), in [−1, 1].
         plan: How to walk there and back.
-        watch: Sees both walks.
+        watch: Sees the walks.
 
     Raises:
         ArgumentError: The pictures are not of the model's shape.
@@ -80,20 +86,29 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
             f"Pictures of shape {_times(images.shape[1:])} do not fit {model.name}, which works at "
             f"{_times(model.picture_shape)}; crop and scale them to that."
         )
+    choice = choose(plan, partial(_invert, model, model.place(images), watch))
+    return replace(choice.trial, nfe=choice.nfe, passed_over=choice.passed_over)
+
+
+@torch.inference_mode()
+def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion:
     grid, solver = plan.walk(model.schedule)
-    images = model.place(images)
     x_0 = model.encode(images)
     floor = None if model.autoencoder is None else model.decode(x_0)
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []
-    for state in watch(invert(counted, x_0, grid, solver), len(grid) - 1, "inverting"):
+    length = len(grid) - 1 + isinstance(solver, Closed)
+    for state in watch(invert(counted, x_0, grid, solver), length, "inverting"):
         if state.residual is not None:
             residuals.append(state.residual)
     nfe = torch.full((len(x_0),), counted.nfe / len(x_0))
-    state = settle(solver, state)
-    decoded = sample_latents(model, state, plan, watch, counted)
+    state, seen = settle(solver, state), state.decoded
+    if seen is None:
+        decoded = sample_latents(model, state, plan, watch, counted)
+    else:
+        decoded = model.decode(seen)
     certificates = certify(images, decoded, state.x, residuals, nfe, state.level, floor)
-    return Inversion(state, decoded, certificates, counted.nfe, images, floor)
+    return Inversion(state, decoded, certificates, counted.nfe, images, plan, floor=floor)
 
 
 @torch.inference_mode()

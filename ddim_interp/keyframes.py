@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from math import isclose
 from pathlib import Path
@@ -14,13 +14,14 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ddim_interp.checks import Certificate
+from ddim_interp.choice import choose
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError, InputMissingError, LatentsError
 from ddim_interp.files import StrPath, sha256_bytes, sha256_file, shown
 from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.keep import Keep, Kept, forget, keep_frames
-from ddim_interp.latent_file import parse_certificate, read_latents
+from ddim_interp.latent_file import parse_certificate, read_latents, read_latents_recipe
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.model import Model, Plan
 from ddim_interp.repair import repair_inversion
@@ -31,12 +32,14 @@ from ddim_interp.watch import Watch, unwatched
 
 __all__ = [
     "Keyframe",
+    "Keyframes",
     "Source",
     "check_sources",
     "decode_keyframes",
     "find_keyframes",
     "fingerprint",
     "join_states",
+    "plan_for",
 ]
 
 Source: TypeAlias = StrPath | Image
@@ -84,6 +87,27 @@ class Keyframe:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Keyframes:
+    """All that a path passes through, in one noise space.
+
+    Args:
+        each: The keyframes, in order.
+        plan: What found them, and decodes them; its solver is never `auto`.
+        nfe: Network evaluations spent on them, when that was.
+        passed_over: What came of the solvers that `auto` tried before, in words.
+    """
+
+    each: tuple[Keyframe, ...]
+    plan: Plan = field(default_factory=Plan)
+    nfe: int = 0
+    passed_over: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """How they were found, as JSON values."""
+        return {"plan": self.plan.describe(), "passed_over": list(self.passed_over)}
+
+
 def find_keyframes(
     model: Model,
     sources: Sequence[Source],
@@ -93,8 +117,11 @@ def find_keyframes(
     keep: Keep = forget,
     repair: str | None = None,
     whole: bool = False,
-) -> tuple[tuple[Keyframe, ...], int]:
+) -> Keyframes:
     """Bring every source into noise space; pictures are inverted together, in batches.
+
+    One solver serves all, since latents of different solvers do not blend: with `auto`, the first
+    that gives every picture back exactly, or that of the latent files among the sources.
 
     Args:
         model: The model.
@@ -106,29 +133,60 @@ def find_keyframes(
         repair: What is done to the latents of pictures; see `repair`.
         whole: Whether pictures remember what they were cropped from.
 
-    Returns: The keyframes, in order, and the network evaluations spent on them, when that was.
-
     Raises:
         InputMissingError: A file is not there.
         ImageError: A file is not a picture.
         LatentsError: A file is not a latent file of this model.
         ArgumentError: A seed, or the number after `#`, cannot be meant.
     """
-    found: list[Keyframe | Picture] = []
-    for source in sources:
-        found += _find(model, source, plan, whole)
+    if plan.solver == "auto":
+        plan = replace(plan, solver=plan_for(sources).solver)
+    found = [entry for source in sources for entry in _find(model, source, plan, whole)]
     pictures = [entry for entry in found if isinstance(entry, Picture)]
-    inverted: list[Keyframe] = []
-    nfe = 0
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures[start : start + batch_size]
-        name = f"inversion-{batch_size}-{_identity(batch)}-{repair}"
-        kept = keep(name, partial(_invert, model, batch, plan, watch, repair))
-        spent, restored = _restore(model, batch, kept)
-        inverted += restored
-        nfe += spent
-    in_order = iter(inverted)
-    return tuple(next(in_order) if isinstance(e, Picture) else e for e in found), nfe
+
+    def attempt(candidate: Plan) -> _Inverted:
+        trial = _Inverted()
+        for start in range(0, len(pictures), batch_size):
+            batch = pictures[start : start + batch_size]
+            name = f"inversion-{batch_size}-{_identity(batch)}-{candidate.solver}-{repair}"
+            kept = keep(name, partial(_invert, model, batch, candidate, watch, repair))
+            trial += _restore(model, batch, kept)
+        return trial
+
+    choice = choose(plan, attempt)
+    inverted = iter(choice.trial.keyframes)
+    each = tuple(
+        next(inverted)
+        if isinstance(entry, Picture)
+        else Keyframe(entry.source, _begin(model, entry, choice.plan))
+        if isinstance(entry, _Seed)
+        else entry
+        for entry in found
+    )
+    return Keyframes(each, choice.plan, choice.nfe, choice.passed_over)
+
+
+def plan_for(sources: Sequence[Source], **wishes: Any) -> Plan:
+    """How to walk, where the user says little: as the latents given were found, if there are some.
+
+    Args:
+        sources: What to pass through; the first latent file among them is read.
+        **wishes: Fields of `Plan`; None where nothing is wished for.
+
+    Raises:
+        InputMissingError: A file is not there.
+        LatentsError: A file is not a latent file.
+    """
+    described = next(
+        (
+            read_latents_recipe(latents[1]).get("plan")
+            for source in sources
+            if not isinstance(source, Image) and (latents := _LATENTS.fullmatch(str(source)))
+        ),
+        None,
+    )
+    known = Plan() if described is None else Plan.parse(described)
+    return replace(known, **{name: wish for name, wish in wishes.items() if wish is not None})
 
 
 def check_sources(sources: Sequence[Source]) -> None:
@@ -208,7 +266,33 @@ def join_states(states: Sequence[State]) -> State:
     )
 
 
-def _find(model: Model, source: Source, plan: Plan, whole: bool) -> list[Keyframe | Picture]:
+@dataclass(frozen=True)
+class _Seed:
+    """A latent to be drawn, once the solver is known."""
+
+    source: str
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Inverted:
+    """Pictures as keyframes, and whether they had come back before anything was repaired."""
+
+    keyframes: tuple[Keyframe, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    nfe: int = 0
+
+    def __add__(self, other: "_Inverted") -> "_Inverted":
+        return _Inverted(
+            self.keyframes + other.keyframes,
+            self.certificates + other.certificates,
+            self.nfe + other.nfe,
+        )
+
+
+def _find(
+    model: Model, source: Source, plan: Plan, whole: bool
+) -> list[Keyframe | Picture | _Seed]:
     channels, height, width = model.picture_shape
     if isinstance(source, Image):
         return [open_image(source, (height, width), channels=channels, whole=whole)]
@@ -219,14 +303,17 @@ def _find(model: Model, source: Source, plan: Plan, whole: bool) -> list[Keyfram
                 f"{text} is pure noise, and depth {plan.depth:g} stops where pictures are still "
                 "half there; give a picture, or leave the depth at 1."
             )
-        grid, solver = plan.walk(model.schedule)
-        latent = model.place(draw([_seed(text)], model.shape))
-        with torch.inference_mode():
-            return [Keyframe(text, begin(solver, model.denoiser, latent, grid))]
+        return [_Seed(text, _seed(text))]
     latents = _LATENTS.fullmatch(text)
     if latents:
         return list(_from_file(model, latents[1], latents[2], plan))
     return [open_image(source, (height, width), channels=channels, whole=whole)]
+
+
+@torch.inference_mode()
+def _begin(model: Model, seed: _Seed, plan: Plan) -> State:
+    grid, solver = plan.walk(model.schedule)
+    return begin(solver, model.denoiser, model.place(draw([seed.number], model.shape)), grid)
 
 
 def _identity(batch: Sequence[Picture]) -> str:
@@ -240,8 +327,9 @@ def _invert(
     """All that an inversion found, in a form that can be kept."""
     images = torch.stack([picture.pixels for picture in batch])
     inversion = invert_images(model, images, plan, watch)
+    found = inversion.certificates
     if repair is not None:
-        inversion = repair_inversion(model, inversion, plan, repair, watch)
+        inversion = repair_inversion(model, inversion, repair, watch)
     state = inversion.state
     tensors = {"latents": state.x, "residuals": model.place(images) - inversion.decoded}
     tensors |= {f"memory.{i}": tensor for i, (_, tensor) in enumerate(state.memory)}
@@ -249,21 +337,22 @@ def _invert(
         "level": state.level,
         "memory": [level for level, _ in state.memory],
         "certificates": [asdict(certificate) for certificate in inversion.certificates],
+        "before_repair": [asdict(certificate) for certificate in found],
         "nfe": inversion.nfe,
     }
     # Contiguous as what is read back is: sums depend on the order in memory.
     return Kept({name: tensor.contiguous() for name, tensor in tensors.items()}, json.dumps(note))
 
 
-def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> tuple[int, list[Keyframe]]:
-    """The evaluations that `_invert` took, and the keyframes it found."""
+def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> _Inverted:
+    """The keyframes that `_invert` found."""
     note = json.loads(kept.text)
     tensors = {name: tensor.to(model.device) for name, tensor in kept.tensors.items()}
     memory = tuple(
         (Level(*level), tensors[f"memory.{i}"]) for i, level in enumerate(note["memory"])
     )
     state = State(tensors["latents"], Level(*note["level"]), memory)
-    return note["nfe"], [
+    keyframes = tuple(
         Keyframe(
             picture.name,
             _pick(state, i),
@@ -272,7 +361,8 @@ def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> tuple[int, l
             parse_certificate(note["certificates"][i]),
         )
         for i, picture in enumerate(batch)
-    ]
+    )
+    return _Inverted(keyframes, tuple(map(parse_certificate, note["before_repair"])), note["nfe"])
 
 
 def _seed(text: str) -> int:

@@ -13,7 +13,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.shapes import Images
-from ddim_interp.solver import Solver, make_solver
+from ddim_interp.solver import AUTO, SOLVERS, Solver, make_solver
 
 __all__ = ["Model", "Plan"]
 
@@ -86,7 +86,9 @@ class Plan:
     Args:
         steps: Steps of the grid.
         spacing: How they are laid; a name from `SPACINGS`.
-        solver: How each is taken, and undone: a name from `SOLVERS`, or a solver.
+        solver: How each is taken, and undone: a name from `SOLVERS`, or a solver; or `auto`, which
+            is the first of `AUTO` that gives the pictures at hand back exactly (see `choice`), and
+            where there are no pictures to judge by, the first of all.
         depth: How far up the noise axis, as a share of the timesteps: 1 is pure noise. Short of it
             latents still hold the coarse picture, so that what is between two stays closer to both,
             and no seed can stand for one. The steps are as many, and finer.
@@ -102,9 +104,9 @@ class Plan:
         (9, Heun())
     """
 
-    steps: int = 20
+    steps: int = 15
     spacing: str = "log-snr"
-    solver: Solver | str = "ddim"
+    solver: Solver | str = "auto"
     depth: float = 1.0
 
     def walk(self, schedule: NoiseSchedule) -> tuple[Grid, Solver]:
@@ -116,9 +118,19 @@ class Plan:
         """
         schedule = self._shallower(schedule)
         grid = make_grid(schedule, self.steps, self.spacing)
-        if isinstance(self.solver, str):
-            return grid, make_solver(self.solver, schedule)
-        return grid, self.solver
+        solver = self.candidates()[0].solver
+        return grid, make_solver(solver, schedule) if isinstance(solver, str) else solver
+
+    def candidates(self) -> tuple["Plan", ...]:
+        """The plans that this one may become, in the order to try them; none of them is `auto`.
+
+        Example:
+            >>> [plan.solver for plan in Plan(solver="heun").candidates()]
+            ['heun']
+        """
+        if self.solver != "auto":
+            return (self,)
+        return tuple(replace(self, solver=name) for name in AUTO)
 
     def _shallower(self, schedule: NoiseSchedule) -> NoiseSchedule:
         """The schedule, as if it ended at the depth."""
@@ -131,6 +143,22 @@ class Plan:
             return schedule
         kept = max(2, round(self.depth * schedule.num_train_timesteps))
         return replace(schedule, alphas_cumprod=schedule.alphas_cumprod[:kept])
+
+    @classmethod
+    def parse(cls, described: Any) -> "Plan":
+        """The plan that `describe` described; what is no plan, or a solver without a name, is left
+        at its default.
+
+        Example:
+            >>> Plan.parse(Plan(30, solver="heun").describe())
+            Plan(steps=30, spacing='log-snr', solver='heun', depth=1.0)
+        """
+        read: dict[str, Any] = {}
+        for name, kinds in (("steps", int), ("spacing", str), ("solver", str), ("depth", float)):
+            value = described.get(name) if isinstance(described, dict) else None
+            if isinstance(value, kinds) and (name != "solver" or value in SOLVERS):
+                read[name] = value
+        return cls(**read)
 
     def describe(self) -> dict[str, Any]:
         """What a recipe says of it."""

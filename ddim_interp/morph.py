@@ -18,7 +18,7 @@ from ddim_interp.files import sha256_bytes
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.interpolate import find_blend
 from ddim_interp.keep import Keep, forget, keep_frames
-from ddim_interp.keyframes import Keyframe, join_states
+from ddim_interp.keyframes import Keyframe, Keyframes, join_states
 from ddim_interp.model import Model, Plan
 from ddim_interp.pace import STEADY, Odometer, frame_times, retime
 from ddim_interp.paste import Paste, check_feather
@@ -137,12 +137,10 @@ class Morph:
 
     Args:
         model: The model.
-        keyframes: What to pass through, at least two.
-        plan: How latents are decoded; the plan they were inverted with.
+        found: What to pass through, at least two, and the plan that decodes it.
         style: How the film moves.
         batch_size: Frames drawn at once. Fixed for the whole film: sums depend on it in their last
             bit, and two runs must give the same bytes.
-        nfe: Network evaluations spent on the keyframes.
         keep: Remembers the batches drawn, or does not.
 
     Raises:
@@ -151,11 +149,9 @@ class Morph:
     """
 
     model: Model
-    keyframes: tuple[Keyframe, ...]
-    plan: Plan = field(default_factory=Plan)
+    found: Keyframes
     style: Style = field(default_factory=Style)
     batch_size: int = 16
-    nfe: int = 0
     keep: Keep = forget
 
     def __post_init__(self) -> None:
@@ -166,6 +162,21 @@ class Morph:
                 "latent file or seed:N."
             )
         _ = self._paste
+
+    @property
+    def keyframes(self) -> tuple[Keyframe, ...]:
+        """What the film passes through, in order."""
+        return self.found.each
+
+    @property
+    def plan(self) -> Plan:
+        """How latents are decoded: as they were found."""
+        return self.found.plan
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations spent on the keyframes."""
+        return self.found.nfe
 
     @cached_property
     def path(self) -> KeyframePath:
@@ -358,7 +369,7 @@ class Morph:
             "kind": "morph",
             "model": self.model.name,
             "weights_sha256": self.model.weights_sha256,
-            "plan": self.plan.describe(),
+            **self.found.describe(),
             "style": asdict(self.style),
             "batch_size": self.batch_size,
             "keyframes": self.report(),

@@ -27,7 +27,7 @@ from ddim_interp.files import sha256_bytes
 from ddim_interp.grid import Grid
 from ddim_interp.inversion import Inversion, sample_latents
 from ddim_interp.latents import draw
-from ddim_interp.model import Model, Plan
+from ddim_interp.model import Model
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 from ddim_interp.solver import State, settle
@@ -57,14 +57,13 @@ def check_repair(name: str) -> None:
 
 @torch.inference_mode()
 def repair_inversion(
-    model: Model, inversion: Inversion, plan: Plan, name: str, watch: Watch = unwatched
+    model: Model, inversion: Inversion, name: str, watch: Watch = unwatched
 ) -> Inversion:
     """The same pictures with repaired latents, what those decode to, and new certificates.
 
     Args:
         model: The model.
         inversion: What to repair.
-        plan: How the pictures were inverted.
         name: One of `REPAIRS`.
         watch: Sees the walks.
 
@@ -72,6 +71,7 @@ def repair_inversion(
         ArgumentError: No repair has that name, or it would skip the whole walk.
     """
     check_repair(name)
+    plan = inversion.plan
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []
     forward = _FORWARD.fullmatch(name)
@@ -106,6 +106,8 @@ def repair_inversion(
         ),
         inversion.nfe + counted.nfe,
         inversion.images,
+        plan,
+        inversion.passed_over,
         inversion.floor,
     )
 
@@ -130,7 +132,6 @@ class Price:
 def price_repairs(
     model: Model,
     inversion: Inversion,
-    plan: Plan,
     names: Sequence[str] = ("renormalise", "channels", "forward-1", "forward-2", "forward-4"),
     watch: Watch = unwatched,
 ) -> tuple[Price, ...]:
@@ -138,14 +139,14 @@ def price_repairs(
 
     A repair that would skip the whole walk is left out.
     """
-    steps = len(plan.walk(model.schedule)[0]) - 1
+    steps = len(inversion.plan.walk(model.schedule)[0]) - 1
     possible = [
         name
         for name in names
         if not ((forward := _FORWARD.fullmatch(name)) and int(forward[1]) >= steps)
     ]
     found = {"none": inversion} | {
-        name: repair_inversion(model, inversion, plan, name, watch) for name in possible
+        name: repair_inversion(model, inversion, name, watch) for name in possible
     }
 
     def mean(values: Sequence[float]) -> float:

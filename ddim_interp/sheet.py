@@ -1,7 +1,7 @@
 """Pictures between four corners, or on a table of keyframes: the DDIM paper's grid."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from ddim_interp.images import to_frames
 from ddim_interp.interpolate import find_blend
 from ddim_interp.inversion import sample_latents
 from ddim_interp.keep import Keep, forget, keep_frames
-from ddim_interp.keyframes import Keyframe, join_states
+from ddim_interp.keyframes import Keyframe, Keyframes, join_states
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Frame, Frames
 from ddim_interp.solver import State
@@ -30,15 +30,13 @@ class PictureGrid:
 
     Args:
         model: The model.
-        keyframes: In reading order, `across` in a row; four for the corners of a grid.
-        plan: How latents are decoded.
+        found: Keyframes in reading order, `across` in a row; four for the corners of a grid.
         rows: Pictures down.
         columns: Pictures across.
         across: Keyframes in a row.
         blend: What lies between keyframes; a name from `BLENDS`.
         raw: Whether cells that are the user's own pictures are decoded all the same.
         batch_size: Pictures drawn at once.
-        nfe: Network evaluations spent on the keyframes.
         keep: Remembers the batches drawn, or does not.
 
     Raises:
@@ -50,15 +48,13 @@ class PictureGrid:
     """
 
     model: Model
-    keyframes: tuple[Keyframe, ...]
-    plan: Plan = field(default_factory=Plan)
+    found: Keyframes
     rows: int = 5
     columns: int = 5
     across: int = 2
     blend: str = "slerp"
     raw: bool = False
     batch_size: int = 16
-    nfe: int = 0
     keep: Keep = forget
 
     def __post_init__(self) -> None:
@@ -69,6 +65,16 @@ class PictureGrid:
             )
         raster(self.rows, self.columns)
         _ = self.sheet
+
+    @property
+    def keyframes(self) -> tuple[Keyframe, ...]:
+        """What the sheet is hung on, in reading order."""
+        return self.found.each
+
+    @property
+    def plan(self) -> Plan:
+        """How latents are decoded: as they were found."""
+        return self.found.plan
 
     @cached_property
     def sheet(self) -> Sheet:
@@ -135,7 +141,7 @@ class PictureGrid:
             "kind": "grid",
             "model": self.model.name,
             "weights_sha256": self.model.weights_sha256,
-            "plan": self.plan.describe(),
+            **self.found.describe(),
             "rows": self.rows,
             "columns": self.columns,
             "across": self.across,

@@ -14,7 +14,7 @@ from ddim_interp.errors import NonFiniteError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver import DDIM, Solver, State
+from ddim_interp.solver import DDIM, Closed, Solver, State
 
 __all__ = ["invert", "last", "sample"]
 
@@ -64,7 +64,8 @@ def invert(
         grid: Levels, noisy to clean: the very grid to sample along later.
         solver: Whose steps to undo; `DDIM()` when not given.
 
-    Yields: The state after each of the `len(grid) - 1` steps; the last one's x is x_T.
+    Yields: The state after each of the `len(grid) - 1` steps, and once more where the solver makes
+        them good at the end (`Closed`); the last one's x is x_T.
 
     Raises:
         NotInvertibleError: The solver's steps lose information.
@@ -72,9 +73,12 @@ def invert(
     """
     solver = DDIM() if solver is None else solver
     state = _begin(x_0, grid[-1])
+    pictures = state.x
     for number, t in enumerate(reversed(grid[:-1]), start=1):
         state = solver.inverse(denoiser, state, t)
         yield _finite(state, number)
+    if isinstance(solver, Closed):
+        yield _finite(solver.close(denoiser, pictures, state.x, grid), len(grid))
 
 
 def last(states: Iterable[State]) -> State:

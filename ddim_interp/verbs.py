@@ -14,7 +14,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.images import Picture, open_image, to_frames, to_pil
 from ddim_interp.inversion import Inversion, invert_images, sample_latents
 from ddim_interp.keep import Keep, forget
-from ddim_interp.keyframes import Source, find_keyframes
+from ddim_interp.keyframes import Source, find_keyframes, plan_for
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph, Style, default_batch_size
@@ -148,7 +148,7 @@ class Pipeline:
 
         Args:
             keyframes: Pictures, latent files or `seed:N`, two or more.
-            plan: How to walk; `Plan()` when not given.
+            plan: How to walk; when not given, as the latent files given were found, or `Plan()`.
             batch_size: Pictures in the network at once; by their size when not given.
             style: How the film moves.
             keep: Remembers the batches of work done, or does not.
@@ -161,12 +161,12 @@ class Pipeline:
         """
         chosen = style or Style(**options)
         chosen.check()
-        model, plan = self.model, plan or Plan()
+        model, plan = self.model, plan or plan_for(keyframes)
         size = batch_size or default_batch_size(model.shape)
-        found, nfe = find_keyframes(
+        found = find_keyframes(
             model, keyframes, plan, size, self.progress_bar, keep, repair, chosen.paste
         )
-        return Morph(model, found, plan, chosen, size, nfe, keep)
+        return Morph(model, found, chosen, size, keep)
 
     def _open(self, image: Source | Picture) -> Picture:
         channels, height, width = self.model.picture_shape

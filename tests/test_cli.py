@@ -181,7 +181,7 @@ def test_choices_match_the_registries():
     assert options.BLENDS == tuple(BLENDS)
     assert options.METRICS == tuple(METRICS)
     assert options.SPACINGS == tuple(SPACINGS)
-    assert options.SOLVERS == tuple(SOLVERS)
+    assert options.SOLVERS == ("auto", *SOLVERS)
     assert options.DTYPES == ("auto", *DTYPES)
 
 

@@ -51,7 +51,7 @@ def test_all_means_every_solver(call, tiny_folder, monkeypatch):
         pass
 
     def check_model(*_, methods, **__):
-        assert sorted(methods) == sorted(SOLVERS) and methods[-1] == "ddim"
+        assert sorted(methods) == sorted([*SOLVERS, "auto"]) and methods[-1] == "auto"
         raise Reached
 
     monkeypatch.setattr("ddim_interp.production.findings.check_model", check_model)
@@ -62,7 +62,7 @@ def test_all_means_every_solver(call, tiny_folder, monkeypatch):
 def test_exact_inversion_beats_the_naive_one_and_costs_more(call, tiny_folder, pictures):
     code, out, _ = call("check", *pictures, "--model", tiny_folder, "--steps", "6", "--json")
     naive, exact = json.loads(out)["table"]
-    assert code == 0 and (naive["method"], exact["method"]) == ("ddim-naive", "ddim")
+    assert code == 0 and (naive["method"], exact["method"]) == ("ddim-naive", "auto")
     assert exact["mse"] < naive["mse"] / 100
     assert naive["nfe"] == 2 * 6 < exact["nfe"]
     assert exact["latent_mse"] < naive["latent_mse"] / 100

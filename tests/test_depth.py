@@ -52,10 +52,10 @@ def test_one_latent_is_worth_another_at_its_own_depth_only(call, tiny_folder, pi
     common = ("--model", tiny_folder, "--steps", "4", "--json")
     assert call("invert", *pictures, "-o", z, "--depth", "0.6", *common)[0] == 0
     morph = ("morph", z, "-o", film, "--frames", "3", *common)
-    code, _, err = call(*morph)
+    code, out, _ = call(*morph)  # as they were found
+    assert code == 0 and json.loads(out)["plan"]["depth"] == 0.6
+    code, _, err = call(*morph, "--depth", "1", "--overwrite")
     assert code == 65 and "--depth" in err and "599" in err and err.count("\n") == 1
-    code, out, _ = call(*morph, "--depth", "0.6")
-    assert code == 0 and json.loads(out)["frames"] == 3
     code, out, _ = call("info", z, "--json")
     assert json.loads(out)["plan"]["depth"] == 0.6
     assert "still holds" in json.loads(out)["sources"][0]["verdict"]

@@ -43,7 +43,7 @@ LAYERS = [
     {"trajectory", "pace", "learned"},
     {"perceptual", "speedometer"},
     {"model", "checks", "checkpoint", "hub", "convert", "resume", "kept_file", "latent_cache"},
-    {"inversion", "latent_file", "portrait", "diagnosis", "progress"},
+    {"choice", "inversion", "latent_file", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},
     {"morph", "plots", "report", "sheet"},
     {"verbs"},

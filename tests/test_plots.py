@@ -8,6 +8,7 @@ from ddim_interp import (
     GaussianDenoiser,
     KeyframePath,
     NoiseSchedule,
+    Plan,
     draw,
     make_grid,
     plots,
@@ -52,7 +53,7 @@ def test_white_noise_has_a_flat_spectrum_and_blurred_noise_has_not():
 def test_residuals_are_those_of_the_certificates():
     certificates = (Certificate(0.0, 0, 1.0, (0.1, 0.2)), Certificate(0.0, 0, 1.0, (0.3,)))
     x = torch.zeros(2, *SHAPE)
-    plot = plots.residuals(Inversion(State(x, GRID[0]), x, certificates, 0, x))
+    plot = plots.residuals(Inversion(State(x, GRID[0]), x, certificates, 0, x, Plan()))
     assert [line[:, 1].tolist() for line in lines(plot)] == [[0.1, 0.2], [0.3]]
 
 

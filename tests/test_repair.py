@@ -28,7 +28,7 @@ def before():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_repair_says_what_it_costs(before, name):
-    after = repair_inversion(MODEL, before, PLAN, name)
+    after = repair_inversion(MODEL, before, name)
     for new, old in zip(after.certificates, before.certificates, strict=True):
         assert new.repair_cost == new.roundtrip_mse - old.roundtrip_mse > 0
         assert "its repair added" in new.verdict and "repair" not in old.verdict
@@ -38,14 +38,14 @@ def test_a_repair_says_what_it_costs(before, name):
 
 
 def test_renormalised_latents_have_the_length_of_noise(before):
-    after = repair_inversion(MODEL, before, PLAN, "renormalise")
+    after = repair_inversion(MODEL, before, "renormalise")
     assert all(c.latent_power == pytest.approx(1) for c in after.certificates)
     flat = [state.x.flatten(1) for state in (before.state, after.state)]
     assert torch.cosine_similarity(*flat).min() > 1 - 1e-6, "the direction stays"
 
 
 def test_repaired_channels_have_the_statistics_of_noise(before):
-    z = repair_inversion(MODEL, before, PLAN, "channels").state.x.double()
+    z = repair_inversion(MODEL, before, "channels").state.x.double()
     assert torch.allclose(z.mean((2, 3)), torch.zeros(2, 3, dtype=z.dtype), atol=1e-6)
     assert torch.allclose(z.square().mean((2, 3)), torch.ones(2, 3, dtype=z.dtype), atol=1e-5)
 
@@ -54,7 +54,7 @@ def test_the_more_steps_are_drawn_the_whiter_and_the_dearer():
     plain = invert_images(MODEL, torch.full((1, *MODEL.shape), 0.3), PLAN)
     costs, powers = [], []
     for skipped in (2, 6, 10):
-        (certificate,) = repair_inversion(MODEL, plain, PLAN, f"forward-{skipped}").certificates
+        (certificate,) = repair_inversion(MODEL, plain, f"forward-{skipped}").certificates
         costs.append(certificate.repair_cost)
         powers.append(certificate.spectrum[-1])
     assert costs == sorted(costs) and costs[0] > 0
@@ -62,9 +62,9 @@ def test_the_more_steps_are_drawn_the_whiter_and_the_dearer():
 
 
 def test_drawn_steps_are_the_same_for_a_picture_in_any_batch(before):
-    both = repair_inversion(MODEL, before, PLAN, "forward-3").state.x
+    both = repair_inversion(MODEL, before, "forward-3").state.x
     alone = invert_images(MODEL, before.images[1:], PLAN)
-    again = repair_inversion(MODEL, alone, PLAN, "forward-3").state.x
+    again = repair_inversion(MODEL, alone, "forward-3").state.x
     assert torch.allclose(both[1:], again, atol=1e-5)
     assert not torch.allclose(both[:1], again, atol=0.1)
 
@@ -81,7 +81,7 @@ def test_diffusion_keeps_the_variance_of_noise():
 def test_a_pair_is_repaired_as_a_pair(before):
     plan = Plan(steps=10, solver="bdia", spacing="leading")
     pair = invert_images(MODEL, before.images, plan)
-    after = repair_inversion(MODEL, pair, plan, "renormalise")
+    after = repair_inversion(MODEL, pair, "renormalise")
     gain = (after.state.x / pair.state.x).median()
     for (_, new), (_, old) in zip(after.state.memory, pair.state.memory, strict=True):
         assert (new / old).median() == pytest.approx(gain.item(), rel=0.5)
@@ -101,11 +101,11 @@ def test_every_repair_has_a_name_that_is_understood():
 
 def test_a_walk_cannot_be_skipped_whole(before):
     with pytest.raises(ArgumentError, match="skip fewer"):
-        repair_inversion(MODEL, before, PLAN, "forward-20")
+        repair_inversion(MODEL, before, "forward-20")
 
 
 def test_prices_are_listed_with_no_repair_first(before):
-    prices = price_repairs(MODEL, before, PLAN, ("renormalise", "forward-2", "forward-20"))
+    prices = price_repairs(MODEL, before, ("renormalise", "forward-2", "forward-20"))
     assert [price.name for price in prices] == ["none", "renormalise", "forward-2"]
     assert prices[0].mse < min(price.mse for price in prices[1:])
     assert prices[1].latent_power == pytest.approx(1)

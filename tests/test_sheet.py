@@ -18,8 +18,7 @@ def model(tiny_folder):
 
 
 def cells(model, sources, **options):
-    keyframes, _ = find_keyframes(model, sources, PLAN, 4)
-    return list(PictureGrid(model, keyframes, PLAN, **options).draw())
+    return list(PictureGrid(model, find_keyframes(model, sources, PLAN, 4), **options).draw())
 
 
 def test_the_corners_are_the_users_own_pictures(model, pictures):

@@ -9,7 +9,7 @@ from ddim_interp.cli import options
 
 __all__ = ["check"]
 
-_REFERENCE = "ddim"
+_REFERENCE = "auto"
 
 
 class _Steps(click.ParamType[tuple[int, ...]]):
@@ -38,7 +38,7 @@ class _Steps(click.ParamType[tuple[int, ...]]):
     "methods",
     multiple=True,
     metavar="NAME",
-    help="A solver, or all; may be given several times.  [default: ddim-naive, ddim]",
+    help="A solver, or all; may be given several times.  [default: ddim-naive, auto]",
 )
 @click.option(
     "--spacing", type=click.Choice(options.SPACINGS), default="log-snr", help="How steps are laid."
@@ -74,7 +74,7 @@ def check(
     from ddim_interp.production.findings import FindingsOrder
     from ddim_interp.solver import SOLVERS
 
-    chosen = tuple(SOLVERS) if "all" in methods else methods or ("ddim-naive", _REFERENCE)
+    chosen = (*SOLVERS, _REFERENCE) if "all" in methods else methods or ("ddim-naive", _REFERENCE)
     if _REFERENCE in chosen:  # the verdict is about the last
         chosen = (*(name for name in chosen if name != _REFERENCE), _REFERENCE)
     order = FindingsOrder(images, report_file, steps, chosen, spacing, seeds, repairs)

@@ -1,5 +1,7 @@
 """`ddim-interp grid`: the DDIM paper's four-corner interpolation."""
 
+from typing import Any
+
 import click
 
 from ddim_interp.cli import options
@@ -30,19 +32,16 @@ def grid(
     across: int,
     blend: str,
     raw: bool,
-    steps: int,
-    spacing: str,
-    solver: str,
-    depth: float,
+    wishes: dict[str, Any],
 ) -> None:
     """Fill a grid between four corners, given in reading order: A B above, C D below.
 
     Keyframes are pictures, latent files or seed:N, as in morph. No axis comes first: swapping rows
     and columns mirrors the grid and changes nothing else.
     """
-    from ddim_interp.model import Plan
+    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.grid import GridOrder
 
-    plan = Plan(steps, spacing, solver, depth)
+    plan = plan_for(keyframes, **wishes)
     run.produce(GridOrder(keyframes, out, plan, rows, columns, across, blend, raw))
     run.echo_output(out)

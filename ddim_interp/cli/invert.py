@@ -1,5 +1,7 @@
 """`ddim-interp invert`: pictures to latents."""
 
+from typing import Any
+
 import click
 
 from ddim_interp.cli import options
@@ -18,10 +20,7 @@ def invert(
     run: options.Run,
     images: tuple[str, ...],
     out: str,
-    steps: int,
-    spacing: str,
-    solver: str,
-    depth: float,
+    wishes: dict[str, Any],
     repair: str | None,
     strict: bool,
 ) -> int:
@@ -30,10 +29,10 @@ def invert(
     The latent file holds one latent for each picture, in order, with its certificate; morph and
     sample take it.
     """
-    from ddim_interp.model import Plan
+    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.latents import LatentsOrder
 
-    found = run.produce(LatentsOrder(images, out, Plan(steps, spacing, solver, depth), repair))
+    found = run.produce(LatentsOrder(images, out, plan_for(images, **wishes), repair))
     for image in found.facts["images"]:
         if image["verdict"]:
             run.echo(f"{image['source']}: {image['verdict']}")

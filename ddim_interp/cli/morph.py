@@ -1,5 +1,7 @@
 """`ddim-interp morph`: the main job."""
 
+from typing import Any
+
 import click
 
 from ddim_interp.cli import options
@@ -99,10 +101,7 @@ def morph(
     repair: str | None,
     realism: bool,
     strict: bool,
-    steps: int,
-    spacing: str,
-    solver: str,
-    depth: float,
+    wishes: dict[str, Any],
 ) -> int:
     """Glide from keyframe to keyframe through the model's noise space.
 
@@ -113,7 +112,7 @@ def morph(
     With --resume, what is done is kept beside the film until it is whole, and the same command
     goes on from there: the film has the same bytes as if nothing had happened.
     """
-    from ddim_interp.model import Plan
+    from ddim_interp.keyframes import plan_for
     from ddim_interp.morph import Style
     from ddim_interp.production.film import FilmOrder
 
@@ -133,7 +132,7 @@ def morph(
         paste=paste,
         feather=feather,
     )
-    plan = Plan(steps, spacing, solver, depth)
+    plan = plan_for(keyframes, **wishes)
     film = run.produce(
         FilmOrder(keyframes, out, plan, style, fps, upscale or None, repair, realism)
     )

@@ -61,12 +61,14 @@ PACES = ("uniform", "perceptual")
 METRICS = ("lab", "lpips")
 SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad", "log-snr", "karras")
 SOLVERS = (
+    "auto",
     "ddim",
     "ddim-naive",
     "heun",
     "heun-exact",
     "trapezoid",
     "dpmpp-2m",
+    "dpmpp-exact",
     "rk45",
     "leapfrog",
     "bdia",
@@ -75,6 +77,8 @@ SOLVERS = (
 )
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 
+
+_AS_FOUND = "[default: as the latents given were found; else"
 
 FILE = click.Path(readable=False)
 """Something that may be a file: shells complete its name, and nothing is checked."""
@@ -157,19 +161,38 @@ _model_options = _stack(
     ),
 )
 
-plan_options = _stack(
-    click.option("--steps", type=int, default=20, help="Steps along the noise axis."),
+_plan_options = _stack(
+    click.option("--steps", type=int, help=f"Steps along the noise axis.  {_AS_FOUND} 15]"),
     click.option(
-        "--spacing", type=click.Choice(SPACINGS), default="log-snr", help="How they are laid."
+        "--spacing",
+        type=click.Choice(SPACINGS),
+        help=f"How they are laid.  {_AS_FOUND} log-snr]",
     ),
-    click.option("--solver", type=click.Choice(SOLVERS), default="ddim", help="How each is taken."),
+    click.option(
+        "--solver",
+        type=click.Choice(SOLVERS),
+        help="How each is taken; auto: the cheapest that gives your pictures back exactly.  "
+        f"{_AS_FOUND} auto]",
+    ),
     click.option(
         "--depth",
         type=click.FloatRange(0, 1, min_open=True),
-        default=1.0,
-        help="How far up the noise axis; short of 1, latents still hold the coarse picture.",
+        help="How far up the noise axis; short of 1, latents still hold the coarse picture.  "
+        f"{_AS_FOUND} 1.0]",
     ),
 )
+
+
+def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a `Plan`, and hand over those that were given, by name."""
+
+    @wraps(function)
+    def command(*arguments: Any, **values: Any) -> Any:
+        wishes = {name: values.pop(name) for name in ("steps", "spacing", "solver", "depth")}
+        return function(*arguments, wishes=wishes, **values)
+
+    return _plan_options(command)
+
 
 _batch_size_option = click.option(
     "--batch-size",

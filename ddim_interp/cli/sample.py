@@ -1,5 +1,7 @@
 """`ddim-interp sample`: pictures from noise."""
 
+from typing import Any
+
 import click
 
 from ddim_interp.cli import options
@@ -25,10 +27,7 @@ def sample(
     latents: str | None,
     out: str,
     columns: int | None,
-    steps: int,
-    spacing: str,
-    solver: str,
-    depth: float,
+    wishes: dict[str, Any],
 ) -> None:
     """Draw pictures from seeds, or decode latents.
 
@@ -36,9 +35,9 @@ def sample(
     """
     if (seeds is None) == (latents is None):
         raise click.UsageError("Give --seeds or --latents, one of them.")
-    from ddim_interp.model import Plan
+    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.pictures import PicturesOrder
 
     sources = [f"seed:{seed}" for seed in seeds] if seeds is not None else [str(latents)]
-    run.produce(PicturesOrder(sources, out, Plan(steps, spacing, solver, depth), columns))
+    run.produce(PicturesOrder(sources, out, plan_for(sources, **wishes), columns))
     run.echo_output(out)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from ddim_interp.files import StrPath, claim
 from ddim_interp.keep import Keep, forget
+from ddim_interp.keyframes import Keyframes
 from ddim_interp.latent_cache import LatentCache, latent_cache_folder
 from ddim_interp.memory import halve_until_it_fits
 from ddim_interp.model import Model, Plan
@@ -53,6 +54,11 @@ class Attempt:
     overwrite: bool = False
     resume: bool = False
     say: Say = unsaid
+
+    def tell(self, found: Keyframes) -> None:
+        """Say which solvers were tried in vain, if any were."""
+        for words in found.passed_over:
+            self.say(f"{words}; {found.plan.describe()['solver']} was taken instead.")
 
     def is_made(self, finished: Callable[[], bool]) -> bool:
         """Whether the output stands there already, and nobody asked to make it anew."""

@@ -77,6 +77,7 @@ class FilmOrder:
             keep=attempt.keep,
             repair=self.repair,
         )
+        attempt.tell(film.found)
         for keyframe in film.keyframes:
             if keyframe.certificate:
                 attempt.say(f"{keyframe.source}: {keyframe.certificate.verdict}")
@@ -98,6 +99,7 @@ class FilmOrder:
         speeds = meter.speeds(closed=self.style.loop or self.style.boomerang)
         facts = {
             "frames": self.style.frames,
+            **film.found.describe(),
             "keyframes": film.report(),
             "pace": speeds and {"metric": self.style.metric, **asdict(speeds)},
         }

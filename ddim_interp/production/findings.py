@@ -40,7 +40,7 @@ class FindingsOrder:
     sources: Sequence[StrPath] = ()
     out: StrPath | None = None
     steps: Sequence[int] = (10, 20, 50, 100)
-    methods: Sequence[str] = ("ddim-naive", "ddim")
+    methods: Sequence[str] = ("ddim-naive", "auto")
     spacing: str = "log-snr"
     seeds: Sequence[int] = (0, 1)
     repairs: bool = False
@@ -79,8 +79,7 @@ class FindingsOrder:
         )
         facts = found.describe(names) | {"spacing": self.spacing, "repairs": []}
         if self.repairs:
-            final = Plan(self.steps[-1], self.spacing, found.method)
-            prices = price_repairs(careful, found.inversion, final, watch=watch)
+            prices = price_repairs(careful, found.inversion, watch=watch)
             facts["repairs"] = [asdict(price) for price in prices]
         if self.out is not None:
             from ddim_interp.report import render_report  # heavy, and not always wanted

@@ -66,20 +66,19 @@ class GridOrder:
         """Invert, draw, write."""
         pipe, size = attempt.pipe, attempt.batch_size
         model = pipe.model
-        found, nfe = find_keyframes(
+        found = find_keyframes(
             model, self.sources, self.plan, size, pipe.progress_bar, attempt.keep
         )
+        attempt.tell(found)
         picture = PictureGrid(
             model,
             found,
-            self.plan,
             self.rows,
             self.columns,
             self.across,
             self.blend,
             self.raw,
             size,
-            nfe,
             attempt.keep,
         )
         counted = CountCalls(model.for_frames)
@@ -88,5 +87,5 @@ class GridOrder:
             frames = list(picture.draw(counted, pipe.progress_bar))
             sheet = contact_sheet(frames, columns=self.columns)
             write_picture(self.out, sheet, recipe=recipe, overwrite=attempt.overwrite)
-        facts = {"keyframes": [keyframe.report() for keyframe in found]}
-        return Product(model, nfe + counted.nfe, facts)
+        facts = found.describe() | {"keyframes": [keyframe.report() for keyframe in found.each]}
+        return Product(model, found.nfe + counted.nfe, facts)

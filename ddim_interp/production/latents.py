@@ -62,7 +62,7 @@ class LatentsOrder:
     def make(self, attempt: Attempt) -> Product:
         """Invert, decode to see, write."""
         model = attempt.pipe.model
-        keyframes, nfe = find_keyframes(
+        found = find_keyframes(
             model,
             self.sources,
             self.plan,
@@ -71,13 +71,14 @@ class LatentsOrder:
             attempt.keep,
             self.repair,
         )
-        state = join_states([keyframe.state for keyframe in keyframes])
-        notes = [self._note(keyframe) for keyframe in keyframes]
-        recipe = describe_latents(state, model, self.plan, notes)
+        attempt.tell(found)
+        state = join_states([keyframe.state for keyframe in found.each])
+        notes = [self._note(keyframe) for keyframe in found.each]
+        recipe = describe_latents(state, model, found.plan, notes)
         if not attempt.is_made(lambda: is_finished(self.out, recipe, read_latents_recipe)):
-            write_latents(self.out, state, model, self.plan, notes, overwrite=attempt.overwrite)
-        facts = {"images": [keyframe.report() for keyframe in keyframes]}
-        return Product(model, nfe, facts, all(keyframe.good for keyframe in keyframes))
+            write_latents(self.out, state, model, found.plan, notes, overwrite=attempt.overwrite)
+        facts = found.describe() | {"images": [keyframe.report() for keyframe in found.each]}
+        return Product(model, found.nfe, facts, all(keyframe.good for keyframe in found.each))
 
     def _note(self, keyframe: Keyframe) -> dict[str, Any]:
         picture = keyframe.picture

@@ -52,31 +52,31 @@ class PicturesOrder:
         """Decode, write."""
         pipe, size = attempt.pipe, attempt.batch_size
         model = pipe.model
-        keyframes, _ = find_keyframes(model, self.sources, self.plan, size)
+        found = find_keyframes(model, self.sources, self.plan, size)
         counted = CountCalls(model.denoiser)
         recipe = {
             "tool": "ddim_interp",
             "kind": "sample",
             "model": model.name,
             "weights_sha256": model.weights_sha256,
-            "plan": self.plan.describe(),
+            "plan": found.plan.describe(),
             "batch_size": size,
             "columns": self.columns,
-            "sources": [keyframe.source for keyframe in keyframes],
+            "sources": [keyframe.source for keyframe in found.each],
         }
         if not attempt.is_made(lambda: is_finished(self.out, recipe)):
             frames = decode_keyframes(
-                model, keyframes, self.plan, size, pipe.progress_bar, counted, attempt.keep
+                model, found.each, found.plan, size, pipe.progress_bar, counted, attempt.keep
             )
             if self._is_sheet:
-                across = self.columns or math.ceil(math.sqrt(len(keyframes)))
+                across = self.columns or math.ceil(math.sqrt(len(found.each)))
                 sheet = contact_sheet(list(frames), columns=across)
                 write_picture(self.out, sheet, recipe=recipe, overwrite=attempt.overwrite)
             else:
                 with open_sink(self.out, recipe=recipe, overwrite=attempt.overwrite) as sink:
                     for frame in frames:
                         sink.write(frame)
-        facts = {"images": [keyframe.report() for keyframe in keyframes]}
+        facts = found.describe() | {"images": [keyframe.report() for keyframe in found.each]}
         return Product(model, counted.nfe, facts)
 
     @property

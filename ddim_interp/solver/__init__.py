@@ -2,6 +2,7 @@
 
 from ddim_interp.solver.base import PairSolver, Solver, State, begin, carry, settle
 from ddim_interp.solver.bdia import BDIA
+from ddim_interp.solver.closed import Closed
 from ddim_interp.solver.ddim import DDIM, Bound, clip_to, threshold_at
 from ddim_interp.solver.dpmpp import DPMpp2M
 from ddim_interp.solver.edict import EDICT
@@ -10,11 +11,12 @@ from ddim_interp.solver.heun import Heun
 from ddim_interp.solver.implicit import ImplicitEquation, Solution
 from ddim_interp.solver.leapfrog import Leapfrog
 from ddim_interp.solver.obelm import OBELM
-from ddim_interp.solver.registry import SOLVERS, SolverEntry, make_solver
+from ddim_interp.solver.registry import AUTO, SOLVERS, SolverEntry, make_solver
 from ddim_interp.solver.rk45 import RK45
 from ddim_interp.solver.trapezoid import Trapezoid
 
 __all__ = [
+    "AUTO",
     "BDIA",
     "DDIM",
     "EDICT",
@@ -22,6 +24,7 @@ __all__ = [
     "RK45",
     "SOLVERS",
     "Bound",
+    "Closed",
     "DPMpp2M",
     "Exact",
     "Heun",

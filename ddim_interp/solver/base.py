@@ -52,12 +52,14 @@ class State:
         residual: How far the last step missed the equation it solved, per picture, (N,): root mean
             square, in the units of x at the cleaner end of the step, so that 2/255 is one 8-bit
             level there. None where nothing had to be solved, or nothing was measured.
+        decoded: The pictures that x decodes to, (N, C, H, W), where the solver had to look.
     """
 
     x: Latents
     level: Level
     memory: Memory = ()
     residual: Tensor | None = None
+    decoded: Tensor | None = None
 
 
 @runtime_checkable

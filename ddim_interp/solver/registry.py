@@ -7,6 +7,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver.base import Solver
 from ddim_interp.solver.bdia import BDIA
+from ddim_interp.solver.closed import Closed
 from ddim_interp.solver.ddim import DDIM
 from ddim_interp.solver.dpmpp import DPMpp2M
 from ddim_interp.solver.edict import EDICT
@@ -19,7 +20,7 @@ from ddim_interp.solver.pair import NAIVE
 from ddim_interp.solver.rk45 import RK45
 from ddim_interp.solver.trapezoid import Trapezoid
 
-__all__ = ["SOLVERS", "SolverEntry", "make_solver"]
+__all__ = ["AUTO", "SOLVERS", "SolverEntry", "make_solver"]
 
 
 class SolverEntry(NamedTuple):
@@ -28,9 +29,10 @@ class SolverEntry(NamedTuple):
     Args:
         make: Builds it, with its defaults, for a noise schedule.
         order: Halving every step divides the error of sampling by 2^order.
-        step: Evaluations a step takes when sampling, at most; None if it takes what it needs.
+        step: Evaluations a step takes when sampling, at most; None if it takes what it needs, or
+            needs more at the end of the walk.
         inverse: The same when inverting.
-        exact: Whether its inverse undoes its step, to the tolerance or to rounding.
+        exact: Whether walks up and down end where they began, to the tolerance or to rounding.
         summary: When to take it, in one line.
     """
 
@@ -46,7 +48,7 @@ _PASSES = ImplicitEquation().passes
 
 SOLVERS: dict[str, SolverEntry] = {
     "ddim": SolverEntry(
-        lambda _: DDIM(), 1, 1, _PASSES, True, "exact, with the cheapest frames; the default"
+        lambda _: DDIM(), 1, 1, _PASSES, True, "a single latent, solved for; the simplest exact one"
     ),
     "ddim-naive": SolverEntry(
         lambda _: NAIVE, 1, 1, 1, False, "inversion as commonly done; for comparison"
@@ -67,6 +69,14 @@ SOLVERS: dict[str, SolverEntry] = {
     ),
     "dpmpp-2m": SolverEntry(
         lambda _: DPMpp2M(), 2, 1, 1, False, "second-order frames at DDIM's price"
+    ),
+    "dpmpp-exact": SolverEntry(
+        lambda _: Closed(DPMpp2M()),
+        2,
+        1,
+        None,
+        True,
+        "the same frames, from latents that give the picture back; what auto tries first",
     ),
     "rk45": SolverEntry(
         RK45, 5, None, None, False, "adaptive; the trajectory itself, as a yardstick"
@@ -90,6 +100,12 @@ SOLVERS: dict[str, SolverEntry] = {
     ),
 }
 """Solvers by name; the command line's choices come from here."""
+
+
+AUTO = ("dpmpp-exact", "leapfrog", "ddim")
+"""What `auto` tries, in this order, until pictures come back exactly: single latents that blend as
+noise does, and the best frames for their price; then algebra, which closes whatever the network
+says of a picture; then one equation a step."""
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Solver:

@@ -1,0 +1,89 @@
+"""Which solver? The first that gives every picture back.
+
+No solver is best for all pictures. `auto` tries them in the order of what they cost, looks at the
+certificates, and is content when the pictures come back to the bit. Where none gets so far it keeps
+the one that comes nearest. What was passed over, and why, is part of the result.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from ddim_interp.checks import Certificate
+from ddim_interp.errors import NonFiniteError
+from ddim_interp.model import Plan
+
+__all__ = ["Choice", "Trial", "choose"]
+
+
+class Trial(Protocol):
+    """Pictures inverted by one plan."""
+
+    @property
+    def certificates(self) -> Sequence[Certificate]:
+        """How that went, picture by picture."""
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations it took."""
+
+
+T = TypeVar("T", bound=Trial)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """What was chosen.
+
+    Args:
+        trial: What the chosen plan found.
+        plan: That plan; its solver has a name, and not `auto`.
+        nfe: Network evaluations of all trials.
+        passed_over: For each plan tried in vain: what came of it.
+    """
+
+    trial: T
+    plan: Plan
+    nfe: int
+    passed_over: tuple[str, ...] = ()
+
+
+def choose(plan: Plan, attempt: Callable[[Plan], T]) -> Choice[T]:
+    """Try a plan's candidates until the pictures come back exactly, in 8 bits.
+
+    Args:
+        plan: What is wished for. With a solver named, there is nothing to choose.
+        attempt: Inverts the pictures by a plan, and decodes them to see.
+
+    Raises:
+        NonFiniteError: Every candidate ran into NaN or infinity; the first one's words.
+    """
+    trials: list[tuple[Plan, T]] = []
+    failed: list[NonFiniteError] = []
+    said: dict[str, str] = {}  # by solver
+    for candidate in plan.candidates():
+        try:
+            trial = attempt(candidate)
+        except NonFiniteError as error:
+            failed.append(error)
+            said[str(candidate.solver)] = f"{candidate.solver} failed: {error}"
+            continue
+        trials.append((candidate, trial))
+        worst = max((each.inversion.max_level for each in trial.certificates), default=0)
+        if worst == 0:
+            break
+        said[str(candidate.solver)] = f"{candidate.solver} was off by up to {worst} of 255 levels"
+    if not trials:
+        raise failed[0]
+    chosen, best = min(trials, key=lambda entry: _error(entry[1]))
+    said.pop(str(chosen.solver), None)
+    return Choice(best, chosen, sum(trial.nfe for _, trial in trials), tuple(said.values()))
+
+
+def _error(trial: Trial) -> tuple[int, float]:
+    """The worst picture's difference, in levels first; 8-bit exact is as good as exact."""
+    certificates = trial.certificates
+    return (
+        max((each.inversion.max_level for each in certificates), default=0),
+        max((each.inversion.mse for each in certificates), default=0.0),
+    )
