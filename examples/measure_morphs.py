@@ -74,7 +74,7 @@ def middles(model: Model, pictures: Tensor, plan: Plan, count: int) -> Iterable[
     for blend in ("slerp", "lerp", "lol", "adain"):
         yield blend, half_way(model, inversions, plan, blend)
     for repair in ("renormalise", "channels", "forward-2", "forward-4"):
-        mended = [repair_inversion(model, each, plan, repair) for each in inversions]
+        mended = [repair_inversion(model, each, repair) for each in inversions]
         yield f"slerp, {repair}", half_way(model, mended, plan, "slerp")
     for depth in (0.8, 0.6):
         shallow = replace(plan, depth=depth)
@@ -222,7 +222,8 @@ def measure_pace(
     yardsticks: Mapping[str, Callable[[Tensor], Tensor]],
 ) -> dict[str, Any]:
     """Both films of every pair."""
-    keyframes, _ = find_keyframes(model, files, plan, 16)
+    found = find_keyframes(model, files, plan, 16)
+    keyframes = found.each
     films: list[dict[str, Any]] = []
     for i, first in enumerate(keyframes):
         pair = (first, keyframes[(i + 1) % len(keyframes)])
@@ -233,7 +234,9 @@ def measure_pace(
 
         film: dict[str, Any] = {}
         for pace in ("uniform", "perceptual"):
-            morph = Morph(model, pair, plan, Style(frames=frames, pace=pace), 16, keep=keep)
+            morph = Morph(
+                model, replace(found, each=pair), Style(frames=frames, pace=pace), 16, keep
+            )
             shown = list(morph.draw())
             ends = zip((shown[0], shown[-1]), pair, strict=True)
             images = from_frames(np.stack(shown))

@@ -135,7 +135,7 @@ def test_certificates_keep_the_parts_in_files() -> None:
 def test_repairs_work_on_what_the_autoencoder_makes(repair: str) -> None:
     small, plan = model(Average(), 1), Plan(steps=6)
     inversion = invert_images(small, blots(), plan)
-    repaired = repair_inversion(small, inversion, plan, repair)
+    repaired = repair_inversion(small, inversion, repair)
     assert repaired.latents.shape == (2, 1, 8, 8) and repaired.decoded.shape == (2, 1, 16, 16)
     for before, after in zip(inversion.certificates, repaired.certificates, strict=True):
         assert after.autoencoder_mse == before.autoencoder_mse
@@ -164,7 +164,7 @@ def test_a_film_is_drawn_through_the_autoencoder_and_ends_on_the_user_s_pictures
         assert np.array_equal(frame[..., 0], np.asarray(image))
     raw = list(pipe.morph(images, plan=Plan(steps=4), frames=3, raw=True).draw())
     assert all(np.array_equal(f[::2, ::2], f[1::2, 1::2]) for f in raw)  # blocks of one colour
-    drawn = pipe.sample(seeds=[4], plan=Plan(steps=4)).images[0]
+    drawn = pipe.sample(seeds=[4], plan=film.plan).images[0]
     assert np.array_equal(frames[6], np.asarray(drawn.convert("RGB")))
 
 

@@ -32,7 +32,7 @@ def test_a_repair_says_what_it_costs(before, name):
     for new, old in zip(after.certificates, before.certificates, strict=True):
         assert new.repair_cost == new.roundtrip_mse - old.roundtrip_mse > 0
         assert "its repair added" in new.verdict and "repair" not in old.verdict
-    decoded = sample_latents(MODEL, after.state, PLAN)
+    decoded = sample_latents(MODEL, after.state, after.plan)
     assert torch.equal(decoded, after.decoded), "the certificate is of what will be seen"
     assert torch.equal(after.images, before.images)
 

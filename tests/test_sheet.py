@@ -54,11 +54,9 @@ def test_what_is_no_grid_is_refused(model, sources, options, error, remedy):
 def test_a_grid_of_pairs_keeps_its_corners(model, pictures, solver):
     plan = Plan(steps=4, solver=solver)
     sources = [*pictures, "seed:1", "seed:2"]
-    keyframes, _ = find_keyframes(model, sources, plan, 4)
-    exact, raw = (
-        list(PictureGrid(model, keyframes, plan, 3, 3, raw=raw).draw()) for raw in (False, True)
-    )
-    decoded = list(decode_keyframes(model, keyframes, plan, 4))
+    found = find_keyframes(model, sources, plan, 4)
+    exact, raw = (list(PictureGrid(model, found, 3, 3, raw=raw).draw()) for raw in (False, True))
+    decoded = list(decode_keyframes(model, found.each, plan, 4))
     for place, path, back in zip((0, 2), pictures, decoded, strict=False):
         np.testing.assert_array_equal(exact[place], open_image(path, 16).frame)
         assert np.abs(raw[place].astype(int) - back).max() <= 1, "the whole pair is there"
