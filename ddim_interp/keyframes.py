@@ -103,6 +103,10 @@ class Keyframes:
     nfe: int = 0
     passed_over: tuple[str, ...] = ()
 
+    def __getitem__(self, some: slice) -> "Keyframes":
+        """Some of them, found as all were."""
+        return replace(self, each=self.each[some])
+
     def describe(self) -> dict[str, Any]:
         """How they were found, as JSON values."""
         return {"plan": self.plan.describe(), "passed_over": list(self.passed_over)}

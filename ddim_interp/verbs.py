@@ -85,7 +85,7 @@ class Pipeline:
 
     def sample(
         self,
-        latents: State | Tensor | None = None,
+        latents: Inversion | State | Tensor | None = None,
         *,
         seeds: Sequence[int] | None = None,
         plan: Plan | None = None,
@@ -94,9 +94,9 @@ class Pipeline:
         """Decode latents, or the latents of some seeds, to pictures.
 
         Args:
-            latents: x_T, (N, C, H, W), or the state of an inversion.
+            latents: An inversion, which knows how it is decoded; its state; or x_T, (N, C, H, W).
             seeds: Instead of latents: one picture for each.
-            plan: How to walk; `Plan()` when not given.
+            plan: How to walk; as the inversion was found, or `Plan()`, when not given.
             output_type: "pil", "np" or "pt".
 
         Raises:
@@ -105,6 +105,8 @@ class Pipeline:
         check_output_type(output_type)
         if (latents is None) == (seeds is None):
             raise ArgumentError("sample needs latents or seeds, and not both; give one of them.")
+        if isinstance(latents, Inversion):
+            plan, latents = plan or latents.plan, latents.state
         start = draw(seeds, self.model.shape) if seeds is not None else latents
         assert start is not None
         images = sample_latents(self.model, start, plan or Plan(), self.progress_bar)

@@ -60,12 +60,14 @@ def test_all_means_every_solver(call, tiny_folder, monkeypatch):
 
 
 def test_exact_inversion_beats_the_naive_one_and_costs_more(call, tiny_folder, pictures):
-    code, out, _ = call("check", *pictures, "--model", tiny_folder, "--steps", "6", "--json")
-    naive, exact = json.loads(out)["table"]
-    assert code == 0 and (naive["method"], exact["method"]) == ("ddim-naive", "auto")
+    methods = ("--method", "ddim-naive", "--method", "ddim", "--method", "auto")
+    arguments = ("check", *pictures, *methods, "--model", tiny_folder, "--steps", "6", "--json")
+    code, out, _ = call(*arguments)
+    naive, exact, auto = json.loads(out)["table"]
+    assert code == 0 and naive["nfe"] == 2 * 6 < exact["nfe"]
     assert exact["mse"] < naive["mse"] / 100
-    assert naive["nfe"] == 2 * 6 < exact["nfe"]
     assert exact["latent_mse"] < naive["latent_mse"] / 100
+    assert auto["max_level"] == 0
 
 
 def test_without_pictures_it_takes_the_models_own(call, tiny_folder):

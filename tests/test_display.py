@@ -134,7 +134,7 @@ def test_a_film_of_a_morph_is_its_frames(tiny, pictures):
 
 
 def test_an_inversion_shows_pictures_decodings_and_differences(tiny, pictures):
-    inversion = tiny.invert(pictures, plan=Plan(steps=2))
+    inversion = tiny.invert(pictures, plan=Plan(steps=2, solver="ddim"))
     assert repr(inversion).count("\n") == 1
     assert (inversion.latents == inversion.state.x).all()
     assert opened(inversion._repr_jpeg_()).height > 3 * 128

@@ -19,7 +19,7 @@ def test_seeds_and_their_latents_are_the_same_pictures(tiny):
 def test_inverted_latents_decode_to_the_pictures(tiny):
     pictures = tiny.sample(seeds=[5, 6], plan=PLAN, output_type="pt").images * 2 - 1
     inversion = tiny.invert(pictures, plan=Plan(steps=10))
-    back = tiny.sample(inversion.state, plan=Plan(steps=10), output_type="pt").images * 2 - 1
+    back = tiny.sample(inversion, output_type="pt").images * 2 - 1
     assert (back - pictures).square().mean() < 1e-5
     assert len(inversion.certificates) == 2
 

@@ -69,7 +69,11 @@ def test_a_film_that_is_done_is_not_an_error(shop: Workshop) -> None:
 def test_a_stop_says_that_the_work_is_kept(shop: Workshop) -> None:
     out = shop.place(".gif")
     calls = shop.run(shop.place(".gif"), "--resume").calls
-    outcome = shop.run(out, "--resume", fail_at=calls // 2, errno=28)
+    for call in range(calls // 2, calls):  # a cache that cannot be written to stops nothing
+        outcome = shop.run(out, "--resume", fail_at=call, errno=28)
+        if outcome.code:
+            break
+        out.unlink()
     assert "the same command goes on from there" in outcome.err
     assert [path.suffix for path in out.parent.iterdir()] == [".work"]
 

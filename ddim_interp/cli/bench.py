@@ -34,21 +34,17 @@ def bench(
     growth: bool,
     processes: bool,
     rounds: int,
-    steps: int,
-    spacing: str,
-    solver: str,
-    depth: float,
+    wishes: dict[str, Any],
 ) -> None:
     """Measure this model on this machine: speed, and what the precision of frames costs.
 
     All contestants run in turns, a large matrix product among them: the share is that of the
     product's speed which a network reaches. Seconds are medians.
     """
-    from ddim_interp.model import Plan
+    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.bench import BenchOrder
 
-    plan = Plan(steps, spacing, solver, depth)
-    order = BenchOrder(configs, peer, compiled, growth, processes, rounds, plan)
+    order = BenchOrder(configs, peer, compiled, growth, processes, rounds, plan_for((), **wishes))
     for line in _lines(run.produce(order).facts):
         run.echo(line)
 
