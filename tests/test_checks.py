@@ -170,10 +170,10 @@ def test_mse_and_levels_are_of_what_a_screen_shows():
 
 def test_each_picture_has_its_own_certificate():
     pictures = torch.zeros(3, *SHAPE)
-    decoded = pictures + torch.tensor([0.0, 0.02, 0.2]).view(3, 1, 1, 1)
+    decoded = pictures + torch.tensor([0.0, 0.016, 0.2]).view(3, 1, 1, 1)
     residuals = [torch.tensor([1e-7, 2e-7, 3e-7])] * 2
     certificates = certify(pictures, decoded, draw([1, 2, 3], SHAPE), residuals, torch.ones(3))
-    assert [c.roundtrip_max_level for c in certificates] == [0, 2, 25]
+    assert [c.roundtrip_max_level for c in certificates] == [0, 2, 26]
     assert certificates[1].residuals == pytest.approx((2e-7, 2e-7))
 
 
@@ -206,3 +206,8 @@ def test_pictures_nobody_would_choose_end_with_a_verdict(tiny_folder):
 def test_a_certificate_is_plain_data():
     assert replace(verdict(), nfe=3.0).nfe == 3.0
     assert all(isinstance(x, float) for x in verdict().spectrum)
+
+
+def test_a_picture_between_two_levels_is_not_off_by_one_for_the_smallest_error():
+    between = torch.full((1, 3, 4, 4), 0.5 / 255 - 1)  # half a level above black
+    assert compare(between - 1e-6, between + 1e-6)[0].max_level == 0

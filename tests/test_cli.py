@@ -357,6 +357,33 @@ def test_interrupted_it_leaves_nothing_behind(tmp_path, tiny_folder, number, cod
     assert leftovers(tmp_path) == []
 
 
+def test_a_signal_that_compiled_code_makes_an_error_of_is_still_a_signal(
+    call, tiny_folder, tmp_path, monkeypatch
+):
+    """safetensors, interrupted while it reads, complains of the shape of a storage."""
+    import os
+
+    from ddim_interp import cli, tensors
+
+    def interrupted(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            raise ValueError("could not determine the shape of object type 'storage'") from None
+
+    monkeypatch.setattr(cli, "_asked", [])
+    monkeypatch.setattr(tensors, "safe_open", interrupted)
+    before = signal.signal(signal.SIGTERM, cli._stop)
+    try:
+        code, out, err = call(
+            "sample", "--seeds", 1, "-o", tmp_path / "a.png", "--model", tiny_folder
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, out) == (143, "")
+    assert err.startswith("ddim-interp: Stopped") and err.count("\n") == 1
+
+
 def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m ddim_interp models show --json | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

@@ -78,7 +78,11 @@ class _Stopped(BaseException):
     """A signal asked the program to end; click's own handling would add lines to ours."""
 
 
+_asked: list[int] = []  # the signals that have come
+
+
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    _asked.append(number)
     raise _Stopped(number)
 
 
@@ -94,7 +98,15 @@ def _insist(lost: "sys.UnraisableHookArgs") -> None:
 
 def _run() -> int:
     try:
-        code: Any = cli.main(standalone_mode=False, prog_name="ddim-interp")
+        try:
+            code: Any = cli.main(standalone_mode=False, prog_name="ddim-interp")
+        except Exception as instead:
+            if _asked:  # compiled code, where the signal came, made an error of its own of it
+                stopped = _Stopped(_asked[0])
+                for note in getattr(instead, "__notes__", ()):
+                    stopped.add_note(note)
+                raise stopped from instead
+            raise
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except DdimInterpError as error:
