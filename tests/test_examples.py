@@ -10,6 +10,7 @@ from ddim_interp.sinks import read_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROGRAMS = {  # with tests of their own
+    "measure_frames.py",
     "measure_model.py",
     "measure_morphs.py",
     "paint.py",
