@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: demo test soak lint clean help docs notebooks
+.PHONY: demo test bench soak lint clean help docs notebooks
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,6 +41,13 @@ docs: $(VENV)/.docs  ## the documentation, in site/
 
 soak: $(VENV)/.test  ## breaks runs by the thousand, for an hour or so; SOAK="--only R6 --minutes 5"
 	$(BIN)/python tests/soak.py $(SOAK)
+
+$(VENV)/.bench: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
+
+bench: $(VENV)/.bench  ## measures speed beside diffusers and writes docs/speed.md; half an hour
+	$(BIN)/python docs/write_speed.py
 
 lint: $(VENV)/.test  ## ruff and the type checker
 	$(BIN)/ruff check .
