@@ -42,7 +42,10 @@ _H264 = _Codec(
     "libx264",
     # The index stands first, so that a browser plays while it loads; tags may have any name.
     {"movflags": "+faststart+use_metadata_tags", "fflags": "+bitexact"},
-    {"crf": "12", "preset": "slow"},
+    # Without the last, x264 weighs its blocks by code that reads beyond its rows on processors with
+    # AVX-512: the bytes of a film then depend on what lay in memory before. With it, they are also
+    # the same on processors of different kinds.
+    {"crf": "12", "preset": "slow", "x264-params": "cpu-independent=1"},
 )
 _VP9 = _Codec(
     "webm",
