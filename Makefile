@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: demo test bench soak lint clean help docs notebooks
+.PHONY: demo test bench soak lint clean help docs notebooks figures
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -30,6 +30,9 @@ test: $(VENV)/.test  ## every test that belongs to a push
 notebooks: $(VENV)/.test  ## runs the notebooks again and keeps their outputs
 	$(BIN)/python notebooks/execute.py
 	$(BIN)/python docs/write_figures.py
+
+figures: notebooks  ## every picture of the README and the documentation, anew
+	$(BIN)/python docs/write_showcase.py
 
 $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

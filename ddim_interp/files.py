@@ -477,7 +477,9 @@ def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Pa
                         "choose another folder."
                     )
     if not overwrite:
-        raise OutputError(f"{shown(path)} exists; choose another name, or overwrite it.")
+        raise OutputError(
+            f"{shown(path)} exists; choose another name, or allow it to be replaced (--overwrite)."
+        )
     return path
 
 

@@ -96,11 +96,19 @@ def trajectory(runs: Mapping[str, Iterable[State]]) -> Plot:
 
 
 def residuals(inversion: Inversion) -> Plot:
-    """How far each step of an inversion missed its equation; one line a picture."""
-    plot = Plot("step, picture to noise", "residual")
-    for number, certificate in enumerate(inversion.certificates):
-        steps = range(1, len(certificate.residuals) + 1)
-        plot.axes.plot(steps, certificate.residuals, ".-", lw=1, label=f"picture {number}")
+    """How far an inversion missed: step by step, one line a picture; or picture by picture, where a
+    walk is corrected as a whole and not at each step.
+    """
+    missed = [certificate.residuals for certificate in inversion.certificates]
+    if max(map(len, missed)) > 1:
+        plot = Plot("step, picture to noise", "residual")
+        for number, steps in enumerate(missed):
+            x = range(1, len(steps) + 1)
+            plot.axes.plot(x, steps, ".-", lw=1, label=f"picture {number}")
+    else:
+        plot = Plot("picture", "residual of the walk")
+        plot.axes.plot(range(len(missed)), [sum(steps) for steps in missed], "o")
+        plot.axes.axhline(1 / 255, color="0.7", lw=0.8, label="half an 8-bit level")
     plot.axes.set_yscale("log")
     plot.axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     return plot

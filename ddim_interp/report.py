@@ -55,7 +55,7 @@ def render_report(document: Mapping[str, Any], found: Consistency) -> str:
         {"caption": "The round trip against its price.", "svg": _draw(_prices, found)},
         {"caption": "The same latent in S and in 2 S steps.", "svg": _draw(_doubling, found)},
         {"caption": "Power of each latent by spatial frequency.", "svg": _draw(_spectra, found)},
-        {"caption": "What each step of an inversion missed.", "svg": _draw(_residuals, found)},
+        {"caption": "What an inversion missed.", "svg": _draw(_residuals, found)},
     ]
     return _PAGES.get_template("report.html").render(
         {
@@ -118,7 +118,12 @@ def _spectra(axes: "Axes", found: Consistency) -> None:
 
 def _residuals(axes: "Axes", found: Consistency) -> None:
     shown = [c.residuals for c in found.certificates if any(c.residuals)]
-    for residuals in shown:
-        axes.plot(range(1, len(residuals) + 1), residuals, linewidth=1)
+    if max(map(len, shown), default=0) > 1:
+        for residuals in shown:
+            axes.plot(range(1, len(residuals) + 1), residuals, linewidth=1)
+        axes.set(xlabel="step, from the picture on")
+    else:
+        axes.plot(range(1, len(shown) + 1), [sum(residuals) for residuals in shown], "o")
+        axes.set(xlabel="picture", xticks=range(1, len(shown) + 1))
     axes.axhline(2 / 255, color="0.4", linewidth=1, linestyle=":", label="one 8-bit level")
-    axes.set(xlabel="step, from the picture on", ylabel="residual", yscale="log")
+    axes.set(ylabel="residual", yscale="log")

@@ -25,6 +25,7 @@ do.
 | 65 | an input file cannot be used |
 | 66 | an input is missing |
 | 69 | the hub cannot be reached |
+| 70 | NaN or infinity that no retry cured |
 | 73 | an output cannot be created |
 | 74 | the disk is full, or failed |
 | 75 | locked, or out of memory: try again |

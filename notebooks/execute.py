@@ -38,8 +38,8 @@ def notebooks() -> list[Path]:
 
 
 def source_hash(notebook: nbformat.NotebookNode) -> str:
-    """Identity of what the outputs follow from: the cells, and the embedded model."""
-    source = "\0".join(cell.source for cell in notebook.cells)
+    """Identity of what the outputs follow from: the cells of code, and the embedded model."""
+    source = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return sha256(source.encode() + WEIGHTS.read_bytes()).hexdigest()
 
 

@@ -191,6 +191,16 @@ def test_every_command_explains_itself(call, command):
     assert code == 0 and len(out) > 100
 
 
+@pytest.mark.parametrize("group", [[], ["models"]])
+def test_without_a_command_the_whole_help_is_shown_line_by_line(group):
+    done = subprocess.run(
+        [sys.executable, "-m", "ddim_interp", *group], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("Usage: ") and done.stderr.count("\n") > 9
+    assert "..." not in done.stderr.split("Commands:")[1]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["morph", "-h"]])
 def test_help_comes_without_torch(arguments):
     code = (

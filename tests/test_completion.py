@@ -65,3 +65,4 @@ def test_every_command_shows_an_example_of_itself(name):
     commands = [command, *getattr(command, "commands", {}).values()]
     for each in commands:
         assert each.epilog and f"ddim-interp {name}" in each.epilog
+        assert len(each.epilog) < 78  # a line of its own on any terminal, to be copied whole

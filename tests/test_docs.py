@@ -3,18 +3,36 @@
 import ast
 import importlib
 import importlib.util
+import pkgutil
 import re
+import unicodedata
+from hashlib import sha256
+from html import escape
 from pathlib import Path
 
 import pytest
 
+import ddim_interp
+from ddim_interp.model import Plan
+from ddim_interp.sinks import read_recipe
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 CONFIG = (DOCS.parent / "mkdocs.yml").read_text()
+TEXTS = [
+    *PAGES,
+    *(DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(DOCS.parent.glob("ddim_interp/assets/*/README.md")),
+]
+PLUMBING = {
+    "__main__", "allocator", "cli", "files", "keep", "kept_file", "network_config", "pchip",
+    "progress", "span", "spool", "strict_json", "tensors", "unet", "watch",
+}  # fmt: skip
+"""Modules that only other modules call; the rest is in the reference."""
 
 
 def name(path: Path) -> str:
-    return str(path.relative_to(DOCS))
+    return str(path.relative_to(DOCS.parent))
 
 
 def load(path: Path):
@@ -37,7 +55,7 @@ def test_the_figures_are_those_of_the_notebooks():
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_page_is_in_the_contents(page):
-    assert re.search(rf": {re.escape(name(page))}$", CONFIG, re.MULTILINE)
+    assert re.search(rf": {re.escape(str(page.relative_to(DOCS)))}$", CONFIG, re.MULTILINE)
 
 
 def test_the_contents_name_pages_that_exist():
@@ -45,11 +63,58 @@ def test_the_contents_name_pages_that_exist():
     assert listed and all((DOCS / page).exists() for page in listed)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+def prose(page: Path) -> str:
+    """What a page says outside its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which the site's generator lets one link to a page's headings."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
+        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower()))
+    return found
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+    links = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", prose(page))
+    links += [(source, "") for source in re.findall(r'src="([^"]+)"', prose(page))]
+    for target, anchor in links:
         if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+def test_every_picture_is_small_and_has_a_program_that_makes_it():
+    showcase, figures = load(DOCS / "write_showcase.py"), load(DOCS / "write_figures.py")
+    made = {*showcase.KEPT, *(f"{verb}.svg" for verb in showcase.SHOWN), *figures.FIGURES}
+    assert {path.name for path in (DOCS / "images").iterdir()} == made
+    for path in (DOCS / "images").iterdir():
+        assert path.stat().st_size < (1_000_000 if path.suffix == ".webp" else 200_000), path
+
+
+def test_the_pictures_of_the_readme_are_those_of_its_commands_and_of_the_model_in_the_package():
+    showcase, images = load(DOCS / "write_showcase.py"), DOCS / "images"
+    weights, commands = sha256(showcase.WEIGHTS.read_bytes()).hexdigest(), showcase.commands()
+    for kept in showcase.KEPT:
+        assert sum(f"-o {kept}" in command for command in commands) == 1
+        recipe = read_recipe(images / kept)
+        assert recipe["weights_sha256"] == weights, "run: make figures"
+        assert recipe["plan"]["steps"] == Plan().steps, "run: make figures"
+    for verb in showcase.SHOWN:
+        (command,) = (each for each in commands if each.startswith(f"ddim-interp {verb} "))
+        drawing = (images / f"{verb}.svg").read_text(encoding="utf-8")
+        assert f"$ {escape(command)}<" in drawing and weights in drawing, "run: make figures"
+
+
+def test_every_module_that_is_not_plumbing_is_in_the_reference():
+    dotted = re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
+    documented = {entry.split(".")[1] for entry in dotted}
+    modules = {module.name for module in pkgutil.iter_modules(ddim_interp.__path__)}
+    assert modules == documented | PLUMBING
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -62,7 +127,7 @@ def test_what_the_reference_documents_exists(page):
             assert getattr(importlib.import_module(module), member).__doc__
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", TEXTS, ids=name)
 def test_python_on_the_page_parses_and_imports_what_exists(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         for node in ast.walk(ast.parse(block)):
@@ -71,7 +136,7 @@ def test_python_on_the_page_parses_and_imports_what_exists(page):
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "cli.md"], ids=name)
+@pytest.mark.parametrize("page", [page for page in TEXTS if page.name != "cli.md"], ids=name)
 def test_commands_on_the_page_have_the_options_shown(page):
     from ddim_interp.cli import COMMANDS, cli
 

@@ -207,7 +207,7 @@ def test_overwriting_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "film"
     write_bytes(path, b"old")
     for refused in (lambda: check_output(path), lambda: write_bytes(path, b"new")):
-        with pytest.raises(OutputError, match="exists; choose another name, or overwrite it"):
+        with pytest.raises(OutputError, match="exists; choose another name, or allow it"):
             refused()
     assert path.read_bytes() == b"old"
     check_output(path, overwrite=True)

@@ -20,7 +20,7 @@ SMALL = {
         "ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)": "ETAS = (0.0, 1.0)",
     },
     "02-inversion": {
-        "STEPS = 20": "STEPS = 3",
+        "STEPS = 15": "STEPS = 3",
         'PICTURES = ("apple", "pear", "plum", "strawberry")': 'PICTURES = ("apple",)',
     },
     "03-interpolation": {

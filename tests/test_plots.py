@@ -57,6 +57,13 @@ def test_residuals_are_those_of_the_certificates():
     assert [line[:, 1].tolist() for line in lines(plot)] == [[0.1, 0.2], [0.3]]
 
 
+def test_residuals_of_whole_walks_stand_side_by_side():
+    certificates = (Certificate(0.0, 0, 1.0, (0.1,)), Certificate(0.0, 0, 1.0, (0.3,)))
+    x = torch.zeros(2, *SHAPE)
+    plot = plots.residuals(Inversion(State(x, GRID[0]), x, certificates, 0, x, Plan()))
+    assert lines(plot)[0].tolist() == [[0, 0.1], [1, 0.3]]
+
+
 def test_the_pace_of_a_film_is_the_change_between_its_frames():
     frames = [np.full((32, 32, 3), level, np.uint8) for level in (0, 0, 255)]
     plot = plots.pace({"jump": frames})

@@ -75,6 +75,7 @@ def test_every_plot_is_sound_svg_and_every_picture_is_there(page):
     assert len(plots) == 4
     for plot in plots:
         assert ElementTree.fromstring(plot).tag.endswith("svg")
+    assert ">picture<" in plots[3]  # by default a walk is corrected as a whole, picture by picture
     images = [a["src"] for t, a in Reader(page).tags if t == "img"]
     assert len(images) == 2 * 4
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in images)

@@ -117,6 +117,9 @@ def _run() -> int:
         return _say(_with_notes(stopped, said), 128 + stopped.args[0])
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # all of the help, and not one line of it
+        return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" Try '{context.command_path} -h'." if context else ""

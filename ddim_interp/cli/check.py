@@ -97,7 +97,9 @@ def _summary(facts: Mapping[str, Any]) -> list[str]:
     return [*_table(facts["table"]), *prices, *verdicts, facts["verdict"]]
 
 
-_COLUMNS = ("steps", "method", "nfe", "mse", "psnr", "|z|²/d", "patch corr", "latent mse", "s")
+_COLUMNS = tuple(
+    "steps  method  nfe  mse  psnr  level  |z|²/d  patch corr  latent mse  s".split("  ")
+)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -110,12 +112,13 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     head = (str(row["steps"]), row["method"])
     if row["trouble"]:
-        return (*head, "–", "–", "fails", "–", "–", "–", "–")
+        return (*head, "–", "–", "fails", "–", "–", "–", "–", "–")
     return (
         *head,
         f"{row['nfe']:.0f}",
         f"{row['mse']:.1e}",
         "exact" if row["psnr"] is None else f"{row['psnr']:.1f}",
+        str(row["max_level"]),
         f"{row['latent_power']:.3f}",
         f"{row['patch_correlation']:.3f}",
         f"{row['latent_mse']:.1e}",

@@ -9,9 +9,7 @@ from ddim_interp.cli import options
 __all__ = ["grid"]
 
 
-@click.command(
-    epilog="Example:  ddim-interp grid a.png b.png c.png seed:7 -o grid.png --rows 7 --columns 7"
-)
+@click.command(epilog="Example:  ddim-interp grid a.png b.png c.png seed:7 -o grid.png")
 @click.argument("keyframes", nargs=-1, type=options.FILE, metavar="A B C D", required=True)
 @options.output_option("The grid, a .png.")
 @click.option("--rows", default=5, help="Pictures down.")

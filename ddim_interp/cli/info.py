@@ -48,5 +48,5 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(map(_short, value))
-    return str(value)
+        return ", ".join(map(_short, value)) or "none"
+    return "none" if value is None else str(value)

@@ -37,7 +37,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("source", type=options.FILE)
 @options.talk_options
 def pull(source: str, as_json: bool, quiet: bool) -> None:
-    """Fetch a model of the hub into the cache, to be used offline later.
+    """Fetch a model of the hub into the cache, for use offline.
 
     SOURCE is org/name or org/name@revision. Weights are checked against the hash the hub gives.
     """
@@ -55,7 +55,10 @@ def pull(source: str, as_json: bool, quiet: bool) -> None:
 @click.option("--offline", is_flag=True, help="Open no connection.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def show(source: str | None, offline: bool, as_json: bool) -> None:
-    """Show a model's architecture, schedule, traps and cost; the embedded one if none is named."""
+    """Show a model's architecture, schedule, traps and cost.
+
+    The embedded one, if none is named.
+    """
     from ddim_interp.convert import as_folder
     from ddim_interp.hub import locate
     from ddim_interp.portrait import portray
@@ -93,7 +96,7 @@ def convert(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Turn other people's weights into a diffusers folder with safetensors.
+    """Turn weights of other kinds into a diffusers folder.
 
     SOURCE is a diffusers folder with pickles, a bare checkpoint of ermongroup/ddim,
     improved-diffusion, guided-diffusion or denoising-diffusion-pytorch, or org/name on the hub with

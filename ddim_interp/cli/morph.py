@@ -9,9 +9,7 @@ from ddim_interp.cli import options
 __all__ = ["morph"]
 
 
-@click.command(
-    epilog="Example:  ddim-interp morph a.png b.png seed:7 -o film.gif --frames 90 --loop"
-)
+@click.command(epilog="Example:  ddim-interp morph a.png b.png seed:7 -o film.gif --loop")
 @click.argument(
     "keyframes", nargs=-1, type=options.FILE, metavar="KEYFRAME KEYFRAME…", required=True
 )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddim_interp.errors import DdimInterpError, ImageError
 from ddim_interp.files import StrPath, open_input, shown
@@ -42,6 +42,11 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
             text = file.read(MAX_RECIPE_BYTES + 1) if is_folder else _find(file)
         except DdimInterpError:
             raise
+        except UnidentifiedImageError as error:
+            raise ImageError(
+                f"{shown(path)} is no film or picture as written here, or is damaged; "
+                "give an output of ddim_interp."
+            ) from error
         except Exception as error:  # of Pillow or FFmpeg, on bytes that anybody may have made
             raise ImageError(
                 f"{shown(path)} cannot be read ({type(error).__name__}); it may be cut short."
