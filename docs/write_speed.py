@@ -15,6 +15,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from marks import renew, table
 
 from ddim_interp import DDIMPipeline, Plan
 from ddim_interp.bench.configs import CONFIGS
@@ -36,11 +37,6 @@ def bench(*options: str) -> dict:
     print("bench", *options, file=sys.stderr)
     command = [*COMMAND, "bench", "--json", *options]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-
-
-def table(head: str, rows: list[str]) -> str:
-    """A table of Markdown."""
-    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *rows])
 
 
 def forwards(rows: list[dict]) -> str:
@@ -122,23 +118,14 @@ def film() -> str:
     )
 
 
-def write(**parts: str) -> None:
-    """Put each part between its marks."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in parts.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, rest = page.split(start)
-        page = before + start + "\n" + text + "\n\n" + end + rest.split(end, 1)[1]
-    PAGE.write_text(page, encoding="utf-8")
-
-
 if __name__ == "__main__":
     own = bench("--peer", "--growth", "--processes", "--rounds", str(2 * ROUNDS + 1))
     rows = own["forwards"]
     for name in CONFIGS:
         rows += bench("--peer", "--config", name, "--rounds", str(ROUNDS))["forwards"]
     machine = own["machine"]
-    write(
+    renew(
+        PAGE,
         machine=f"{date.today():%d %B %Y}; {machine['device']}, {machine['threads']} threads; "
         f"Python "
         f"{machine['python']}, torch {machine['torch']}, diffusers {version('diffusers')}.",
