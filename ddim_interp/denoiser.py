@@ -5,6 +5,7 @@ about a model: a UNet, a network of the user's own and the exact answer for Gaus
 alike to them.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -24,6 +25,7 @@ __all__ = [
     "NetworkDenoiser",
     "Prediction",
     "add_noise",
+    "among",
     "predict_eps",
     "predict_x0",
     "split_output",
@@ -178,11 +180,41 @@ class CountCalls:
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.nfe = 0
+        self._spent: Counter[int] = Counter()
+        self._rows: Tensor | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations in all."""
+        return self._spent.total()
+
+    def spent(self, count: int) -> Tensor:
+        """Evaluations on each picture of a batch of `count`, (N,)."""
+        return torch.tensor([float(self._spent[row]) for row in range(count)])
+
+    def among(self, rows: Tensor) -> "CountCalls":
+        """Keeps the same account, and is asked about these pictures only."""
+        part = CountCalls(self.denoiser)
+        part._spent = self._spent
+        part._rows = rows if self._rows is None else self._rows[rows]
+        return part
 
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
-        self.nfe += len(x_t)
+        self._spent.update(range(len(x_t)) if self._rows is None else self._rows.tolist())
         return self.denoiser(x_t, t)
+
+
+def among(denoiser: Denoiser, rows: Tensor) -> Denoiser:
+    """The denoiser, told which pictures of the batch it is going to see.
+
+    A solver that iterates asks again about the pictures that are not done. Who keeps accounts has
+    to know which ones those are; to all others it makes no difference.
+
+    Args:
+        denoiser: Whom the solver asks.
+        rows: Their places in the batch, (M,).
+    """
+    return denoiser.among(rows) if isinstance(denoiser, CountCalls) else denoiser
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,13 @@ def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion
     for state in watch(invert(counted, x_0, grid, solver), length, "inverting"):
         if state.residual is not None:
             residuals.append(state.residual)
-    nfe = torch.full((len(x_0),), counted.nfe / len(x_0))
+    spent = counted.spent(len(x_0))
     state, seen = settle(solver, state), state.decoded
     if seen is None:
         decoded = sample_latents(model, state, plan, watch, counted)
     else:
         decoded = model.decode(seen)
-    certificates = certify(images, decoded, state.x, residuals, nfe, state.level, floor)
+    certificates = certify(images, decoded, state.x, residuals, spent, state.level, floor)
     return Inversion(state, decoded, certificates, counted.nfe, images, plan, floor=floor)
 
 

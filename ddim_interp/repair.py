@@ -93,7 +93,7 @@ def repair_inversion(
         state = _normalised(inversion.state, (2, 3) if name == "channels" else (1, 2, 3))
     decoded = sample_latents(model, state, plan, watch, counted)
     nfe = torch.tensor([each.nfe for each in inversion.certificates])
-    nfe = nfe + counted.nfe / len(decoded)
+    nfe = nfe + counted.spent(len(decoded))
     certificates = certify(
         inversion.images, decoded, state.x, residuals, nfe, state.level, inversion.floor
     )

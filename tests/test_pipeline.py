@@ -24,6 +24,17 @@ def test_inverted_latents_decode_to_the_pictures(tiny):
     assert len(inversion.certificates) == 2
 
 
+@pytest.mark.parametrize("solver", ["ddim", "trapezoid", "heun-exact", "dpmpp-exact"])
+def test_each_picture_pays_for_its_own_evaluations(tiny, pictures, solver):
+    plan = Plan(steps=8, solver=solver)
+    # One picture is hard and one as good as solved: they stop at different times.
+    batch = torch.stack([tiny.invert(pictures[0], plan=plan).images[0], torch.zeros(3, 16, 16)])
+    both = tiny.invert(batch, plan=plan)
+    alone = [tiny.invert(each[None], plan=plan).certificates[0].nfe for each in batch]
+    assert [each.nfe for each in both.certificates] == alone
+    assert sum(alone) <= both.nfe, "decoding is paid for as well, and not in the certificate"
+
+
 def test_invert_takes_files_pil_images_and_lists(tiny, pictures):
     from PIL import Image
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser
+from ddim_interp.denoiser import Denoiser, among
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
@@ -86,7 +86,7 @@ class Closed:
         def correct(z: Latents, rows: Tensor) -> Latents:
             state = State(z, grid[0])
             for s in grid[1:]:
-                state = self.solver.step(denoiser, state, s)
+                state = self.solver.step(among(denoiser, rows), state, s)
             missed = state.x - x_0[rows]
             decoded[rows] = state.x
             residual[rows] = missed.flatten(1).square().mean(1).sqrt().to(residual.dtype)
@@ -97,7 +97,7 @@ class Closed:
             if far.any():
                 state = State(state.x[far], grid[-1])
                 for t in reversed(grid[:-1]):
-                    state = self.solver.inverse(denoiser, state, t)
+                    state = self.solver.inverse(among(denoiser, rows[far]), state, t)
                 corrected[far] = z[far] + x_T[rows[far]] - state.x
             return corrected
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser, Prediction, add_noise, predict_eps
+from ddim_interp.denoiser import Denoiser, Prediction, add_noise, among, predict_eps
 from ddim_interp.errors import NotInvertibleError
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
@@ -122,7 +122,7 @@ class DDIM:
             return State(x_s, t, state.memory)
 
         def f(y: Latents, rows: Tensor) -> Latents:
-            return carry(x_s[rows], denoiser(y, t).eps, s, t)
+            return carry(x_s[rows], among(denoiser, rows)(y, t).eps, s, t)
 
         start = x_s
         if self.warm and state.memory:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser
+from ddim_interp.denoiser import Denoiser, among
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 from ddim_interp.solver.base import Solver, State, carry, check_arrival
@@ -62,7 +62,8 @@ class Exact:
         scale = t.signal / s.signal
 
         def f(y: Latents, rows: Tensor) -> Latents:
-            return y - scale * (self.solver.step(denoiser, State(y, t), s).x - x_s[rows])
+            stepped = self.solver.step(among(denoiser, rows), State(y, t), s)
+            return y - scale * (stepped.x - x_s[rows])
 
         start = x_s
         if self.warm and state.memory:

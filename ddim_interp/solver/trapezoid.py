@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser
+from ddim_interp.denoiser import Denoiser, among
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 from ddim_interp.solver.base import State, carry
@@ -75,7 +75,7 @@ class Trapezoid:
             return carry(x[rows], (here[rows] + there) / 2, level, target)
 
         def f(there: Tensor, rows: Tensor) -> Tensor:
-            return denoiser(reach(there, rows), target).eps
+            return among(denoiser, rows)(reach(there, rows), target).eps
 
         # An error of 1 in ε shifts x by this much at the cleaner end.
         shift = max(level.signal, target.signal) * abs(level.ratio - target.ratio) / 2
