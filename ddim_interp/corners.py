@@ -16,7 +16,7 @@ from ddim_interp.errors import ArgumentError, PathError
 from ddim_interp.interpolate import Blend, slerp
 from ddim_interp.shapes import Latents
 
-__all__ = ["Sheet", "raster", "simplex"]
+__all__ = ["Sheet", "raster", "shares", "simplex"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,30 @@ class Sheet:
     def carry(self, members: Tensor, down: Tensor, across: Tensor) -> Tensor:
         """Send other tensors along, one for each keyframe, (R, S, C, H, W); see `Blend.carry`."""
         rows, columns = self.keyframes.shape[:2]
-        weights = _hats(down, rows)[:, :, None] * _hats(across, columns)[:, None, :]
         corners, others = self.keyframes.flatten(0, 1), members.flatten(0, 1)
-        return self.blend.carry(corners, others, weights.flatten(1))
+        return self.blend.carry(corners, others, shares(rows, columns, down, across))
+
+
+def shares(rows: int, columns: int, down: Tensor, across: Tensor) -> Tensor:
+    """Weights of the keyframes of a table at positions on its sheet.
+
+    Each place takes from the up to four keyframes around it, by its distance from them along both
+    axes.
+
+    Args:
+        rows: Keyframes down, R.
+        columns: Keyframes across, S.
+        down: 0 is the first row, 1 the last, (F,).
+        across: 0 is the first column, 1 the last, (F,).
+
+    Returns: (F, R · S), float64, rows adding up to 1.
+
+    Example:
+        >>> shares(2, 2, torch.tensor([0.0]), torch.tensor([0.25]))
+        tensor([[0.7500, 0.2500, 0.0000, 0.0000]], dtype=torch.float64)
+    """
+    weights = _hats(down, rows)[:, :, None] * _hats(across, columns)[:, None, :]
+    return weights.flatten(1)
 
 
 def _hats(position: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures between four corners, or on a table of keyframes: the DDIM paper's grid."""
+"""Pictures between corners, in a table of keyframes or a triangle: the DDIM paper's grid."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim_interp.corners import Sheet, raster
+from ddim_interp.corners import Sheet, raster, shares, simplex
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
@@ -26,14 +26,19 @@ __all__ = ["PictureGrid"]
 
 @dataclass(frozen=True)
 class PictureGrid:
-    """Rows and columns of pictures that lie between keyframes.
+    """Rows of pictures that lie between keyframes.
+
+    Four keyframes are the corners of a rectangle, any table of them is one with more corners, and
+    three are those of a triangle: the first above, the second and third below, left and right. The
+    cell at each keyframe is that keyframe.
 
     Args:
         model: The model.
-        found: Keyframes in reading order, `across` in a row; four for the corners of a grid.
+        found: Keyframes in reading order.
         rows: Pictures down.
-        columns: Pictures across.
-        across: Keyframes in a row.
+        columns: Pictures across; 5 if None. A triangle has as many as rows.
+        across: Keyframes in a row; if None, three keyframes make a triangle, and others stand two
+            by two.
         blend: What lies between keyframes; a name from `BLENDS`.
         raw: Whether cells that are the user's own pictures are decoded all the same.
         batch_size: Pictures drawn at once.
@@ -50,21 +55,32 @@ class PictureGrid:
     model: Model
     found: Keyframes
     rows: int = 5
-    columns: int = 5
-    across: int = 2
+    columns: int | None = None
+    across: int | None = None
     blend: str = "slerp"
     raw: bool = False
     batch_size: int = 16
     keep: Keep = forget
 
     def __post_init__(self) -> None:
-        if self.across < 1 or len(self.keyframes) % self.across:
+        """Refuse what no sheet can be hung on."""
+        if self.is_triangle:
+            if self.rows < 2 or self.columns not in (None, self.rows):
+                raise ArgumentError(
+                    f"Three keyframes make a triangle, and {self.rows} rows of up to "
+                    f"{self.columns or self.rows} pictures make none; give two rows at least, and "
+                    "no columns."
+                )
+            return
+        across = self.across or 2
+        if across < 1 or len(self.keyframes) % across:
             raise ArgumentError(
-                f"{len(self.keyframes)} keyframes do not fill rows of {self.across}; "
-                "give four corners, or a whole table."
+                f"{len(self.keyframes)} keyframes do not fill rows of {across}; give three or four "
+                "corners, or a whole table."
             )
-        raster(self.rows, self.columns)
-        _ = self.sheet
+        latents = self._together.x
+        _ = Sheet(latents.reshape(-1, across, *latents.shape[1:]))
+        raster(self.rows, self.columns or 5)
 
     @property
     def keyframes(self) -> tuple[Keyframe, ...]:
@@ -76,27 +92,41 @@ class PictureGrid:
         """How latents are decoded: as they were found."""
         return self.found.plan
 
+    @property
+    def is_triangle(self) -> bool:
+        """Whether the keyframes are the corners of a triangle."""
+        return len(self.keyframes) == 3 and self.across is None
+
+    @property
+    def layout(self) -> list[int]:
+        """How many pictures stand in each row."""
+        if self.is_triangle:
+            return list(range(1, self.rows + 1))
+        return [self.columns or 5] * self.rows
+
     @cached_property
-    def sheet(self) -> Sheet:
-        """The surface through the keyframes' latents."""
-        return Sheet(self._table(self._together.x), find_blend(self.blend))
+    def weights(self) -> Tensor:
+        """Share of each keyframe in each cell, in reading order, (cells, keyframes)."""
+        if self.is_triangle:
+            return simplex(3, self.rows - 1)
+        across = self.across or 2
+        places = raster(self.rows, self.columns or 5)
+        return shares(len(self.keyframes) // across, across, *places)
 
     @cached_property
     def _together(self) -> State:
         return join_states([keyframe.state for keyframe in self.keyframes])
 
-    def _table(self, tensors: Tensor) -> Tensor:
-        """One tensor for each keyframe, as they lie, (R, S, C, H, W)."""
-        return tensors.reshape(-1, self.across, *tensors.shape[1:])
-
-    def _state(self, down: Tensor, across: Tensor) -> State:
-        """The latents at some places, and whatever else the solver keeps."""
-        together = self._together
-        memory = tuple(
-            (level, self.sheet.carry(self._table(kept), down, across))
-            for level, kept in together.memory
+    def _state(self, weights: Tensor) -> State:
+        """The latents of some cells, and whatever else the solver keeps."""
+        blend, together = find_blend(self.blend), self._together
+        return State(
+            blend.carry(together.x, together.x, weights),
+            together.level,
+            tuple(
+                (level, blend.carry(together.x, kept, weights)) for level, kept in together.memory
+            ),
         )
-        return State(self.sheet(down, across), together.level, memory)
 
     def draw(self, counted: CountCalls | None = None, watch: Watch = unwatched) -> Iterator[Frame]:
         """The pictures in reading order, (H, W, 3), uint8.
@@ -105,34 +135,27 @@ class PictureGrid:
             counted: The denoiser to use, if its calls are being counted.
             watch: Sees the pictures being drawn.
         """
-        return iter(watch(self._drawn(counted), self.rows * self.columns, "drawing"))
+        return iter(watch(self._drawn(counted), len(self.weights), "drawing"))
 
     @torch.inference_mode()
     def _drawn(self, counted: CountCalls | None) -> Iterator[Frame]:
         denoiser = counted or CountCalls(self.model.for_frames)
-        down, across = raster(self.rows, self.columns)
-        for start in range(0, len(down), self.batch_size):
-            batch = slice(start, start + self.batch_size)
+        for start in range(0, len(self.weights), self.batch_size):
+            weights = self.weights[start : start + self.batch_size]
 
-            def decode(batch: slice = batch) -> Frames:
-                state = self._state(down[batch], across[batch])
+            def decode(weights: Tensor = weights) -> Frames:
+                state = self._state(weights)
                 images = sample_latents(self.model, state, self.plan, counted=denoiser)
                 return to_frames(images)
 
             frames = keep_frames(self.keep, f"cells-{self.batch_size}-{start}", decode)
-            places = self._places(down[batch], across[batch])
-            for frame, place in zip(frames, places, strict=True):
-                picture = None if place is None or self.raw else self.keyframes[place].picture
-                yield frame if picture is None else picture.frame
-
-    def _places(self, down: Tensor, across: Tensor) -> list[int | None]:
-        """Which keyframe lies at each place, if one does."""
-        last_row, last_column = len(self.keyframes) // self.across - 1, self.across - 1
-        places: list[int | None] = []
-        for y, x in zip((down * last_row).tolist(), (across * last_column).tolist(), strict=True):
-            hit = y == round(y) and x == round(x)
-            places.append(round(y) * self.across + round(x) if hit else None)
-        return places
+            for frame, share in zip(frames, weights, strict=True):
+                own = [
+                    keyframe.picture.frame
+                    for keyframe, part in zip(self.keyframes, share.tolist(), strict=True)
+                    if part == 1 and keyframe.picture and not self.raw
+                ]
+                yield own[0] if own else frame
 
     def recipe(self) -> Mapping[str, Any]:
         """How the grid was made, for `info` to read in it."""
@@ -142,8 +165,7 @@ class PictureGrid:
             "model": self.model.name,
             "weights_sha256": self.model.weights_sha256,
             **self.found.describe(),
-            "rows": self.rows,
-            "columns": self.columns,
+            "layout": self.layout,
             "across": self.across,
             "blend": self.blend,
             "batch_size": self.batch_size,

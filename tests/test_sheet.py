@@ -37,10 +37,26 @@ def test_swapping_the_axes_transposes_the_grid(model):
     assert np.abs(upright.astype(int) - swapped).max() <= 1
 
 
+def test_three_keyframes_make_a_triangle(model, pictures):
+    a, b = pictures
+    found = find_keyframes(model, [a, b, "seed:1"], PLAN, 4)
+    triangle = PictureGrid(model, found, rows=4)
+    drawn = list(triangle.draw())
+    assert triangle.layout == [1, 2, 3, 4] and len(drawn) == 10
+    np.testing.assert_array_equal(drawn[0], open_image(a, 16).frame)
+    np.testing.assert_array_equal(drawn[6], open_image(b, 16).frame)
+    turned = PictureGrid(model, find_keyframes(model, ["seed:1", a, b], PLAN, 4), rows=4)
+    middle = list(turned.draw())[4]
+    assert np.abs(middle.astype(int) - drawn[4]).max() <= 1, "no corner comes first"
+    np.testing.assert_allclose(triangle.weights[4], 1 / 3)
+
+
 @pytest.mark.parametrize(
     ("sources", "options", "error", "remedy"),
     [
-        (["seed:1", "seed:2", "seed:3"], {}, ArgumentError, "four corners"),
+        (["seed:1", "seed:2", "seed:3"], {"across": 2}, ArgumentError, "four corners"),
+        (["seed:1", "seed:2", "seed:3"], {"rows": 1}, ArgumentError, "two rows"),
+        (["seed:1", "seed:2", "seed:3"], {"columns": 3}, ArgumentError, "no columns"),
         (["seed:1", "seed:2"], {}, PathError, "2 × 2"),
         (["seed:1", "seed:2", "seed:3", "seed:4"], {"rows": 1}, ArgumentError, "at least 2 × 2"),
     ],

@@ -447,3 +447,13 @@ def test_a_sheet_holds_its_pictures_in_order() -> None:
     assert (sheet[-16:, -8:] == 255).all()
     with pytest.raises(ArgumentError, match="at least one"):
         contact_sheet([])
+
+
+def test_rows_of_different_length_are_centred() -> None:
+    frames = list(noise(3, 16, 8))
+    sheet = contact_sheet(frames, columns=[1, 2])
+    assert sheet.shape == (2 * 17 - 1, 2 * 9 - 1, 3)
+    assert np.array_equal(sheet[:16, 4:12], frames[0])
+    assert np.array_equal(sheet[17:, 9:], frames[2])
+    with pytest.raises(ArgumentError, match="at least one"):
+        contact_sheet(frames, columns=[1, 1])

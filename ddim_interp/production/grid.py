@@ -1,4 +1,4 @@
-"""Pictures between four corners, on one sheet: what `ddim-interp grid` makes."""
+"""Pictures between corners, on one sheet: what `ddim-interp grid` makes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ class GridOrder:
         out: The grid, a `.png`.
         plan: How to walk the noise axis.
         rows: Pictures down.
-        columns: Pictures across.
-        across: Keyframes in a row.
+        columns: Pictures across; 5 if None, and as many as rows in a triangle.
+        across: Keyframes in a row; if None, three make a triangle, and others stand two by two.
         blend: What lies between keyframes; a name from `BLENDS`.
         raw: Whether cells that are the user's own pictures are decoded all the same.
     """
@@ -36,8 +36,8 @@ class GridOrder:
     out: StrPath
     plan: Plan = field(default_factory=Plan)
     rows: int = 5
-    columns: int = 5
-    across: int = 2
+    columns: int | None = None
+    across: int | None = None
     blend: str = "slerp"
     raw: bool = False
 
@@ -85,7 +85,7 @@ class GridOrder:
         recipe = picture.recipe()
         if not attempt.is_made(lambda: is_finished(self.out, recipe)):
             frames = list(picture.draw(counted, pipe.progress_bar))
-            sheet = contact_sheet(frames, columns=self.columns)
+            sheet = contact_sheet(frames, columns=picture.layout)
             write_picture(self.out, sheet, recipe=recipe, overwrite=attempt.overwrite)
         facts = found.describe() | {"keyframes": [keyframe.report() for keyframe in found.each]}
         return Product(model, found.nfe + counted.nfe, facts)

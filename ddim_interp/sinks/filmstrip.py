@@ -24,38 +24,50 @@ _ROW = 8
 _THUMBNAIL = 256  # pixels a side, at most
 
 
-def contact_sheet(frames: Sequence[Frame], *, columns: int | None = None) -> Frame:
+def contact_sheet(frames: Sequence[Frame], *, columns: int | Sequence[int] | None = None) -> Frame:
     """Lay pictures of one size out in rows, on white, with a gutter between them.
 
     Args:
         frames: The pictures, (H, W, 3), uint8.
-        columns: How many stand in a row; all of them in one row if not given.
+        columns: How many stand in a row, or in each row, shorter ones centred; all of them in one
+            row if not given.
 
     Returns:
         The sheet, (H', W', 3), uint8. A single picture stays as it is.
 
     Raises:
-        ArgumentError: There is no picture, or no column.
+        ArgumentError: There is no picture, or no column, or the rows hold another number.
 
     Example:
         >>> contact_sheet([np.zeros((64, 64, 3), np.uint8)] * 6, columns=3).shape
         (132, 200, 3)
     """
-    columns = len(frames) if columns is None else columns
-    if not frames or columns < 1:
-        raise ArgumentError(
-            f"{len(frames)} pictures in {columns} columns make no sheet; give at least one of each."
-        )
+    rows = _rows(len(frames), len(frames) if columns is None else columns)
     height, width, _ = frames[0].shape
     gutter = max(1, height // 16)
-    rows = -(-len(frames) // columns)
-    columns = min(columns, len(frames))
-    shape = rows * (height + gutter) - gutter, columns * (width + gutter) - gutter, 3
+    most = max(rows)
+    shape = len(rows) * (height + gutter) - gutter, most * (width + gutter) - gutter, 3
     sheet = np.full(shape, 255, np.uint8)
-    for i, frame in enumerate(frames):
-        top, left = i // columns * (height + gutter), i % columns * (width + gutter)
-        sheet[top : top + height, left : left + width] = frame
+    remaining = iter(frames)
+    for i, here in enumerate(rows):
+        indent = 0 if isinstance(columns, int) else (most - here) * (width + gutter) // 2
+        for j in range(here):
+            top, left = i * (height + gutter), indent + j * (width + gutter)
+            sheet[top : top + height, left : left + width] = next(remaining)
     return sheet
+
+
+def _rows(count: int, columns: int | Sequence[int]) -> list[int]:
+    """How many pictures stand in each row."""
+    if isinstance(columns, int):
+        rows = [min(columns, count - start) for start in range(0, count, max(columns, 1))]
+    else:
+        rows = list(columns)
+    if not rows or min(rows) < 1 or sum(rows) != count:
+        raise ArgumentError(
+            f"{count} pictures in {columns} columns make no sheet; give at least one of each."
+        )
+    return rows
 
 
 def _check(film: Film) -> None:
