@@ -42,10 +42,14 @@ _H264 = _Codec(
     "libx264",
     # The index stands first, so that a browser plays while it loads; tags may have any name.
     {"movflags": "+faststart+use_metadata_tags", "fflags": "+bitexact"},
-    # Without the last, x264 weighs its blocks by code that reads beyond its rows on processors with
-    # AVX-512: the bytes of a film then depend on what lay in memory before. With it, they are also
-    # the same on processors of different kinds.
-    {"crf": "12", "preset": "slow", "x264-params": "cpu-independent=1"},
+    # Left to choose by processor, x264 weighs blocks, where there is AVX-512, by code that reads
+    # beyond its rows: the bytes of a film then depend on what lay in memory before. Looking 24
+    # frames ahead is as good as the preset's 50 (44.8 dB in as many bytes) and keeps half as many.
+    {
+        "crf": "12",
+        "preset": "slow",
+        "x264-params": "cpu-independent=1:rc-lookahead=24",
+    },
 )
 _VP9 = _Codec(
     "webm",
