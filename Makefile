@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: demo test bench soak lint clean help docs notebooks figures
+.PHONY: demo test bench soak lint clean help docs notebooks figures tables
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -33,6 +33,9 @@ notebooks: $(VENV)/.test  ## runs the notebooks again and keeps their outputs
 
 figures: notebooks  ## every picture of the README and the documentation, anew
 	$(BIN)/python docs/write_showcase.py
+
+tables: $(VENV)/.test  ## what is measured of round trips, anew, in the README and docs/fidelity.md
+	$(BIN)/python docs/write_fidelity.py
 
 $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

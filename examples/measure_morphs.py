@@ -49,7 +49,7 @@ from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import lab, perceive
 from ddim_interp.realism import RATIOS, Realism, denoising_errors
 from ddim_interp.repair import repair_inversion
-from ddim_interp.solver import State
+from ddim_interp.solver import AUTO, State
 from ddim_interp.speedometer import Speeds
 
 HALF = torch.tensor([0.5], dtype=torch.float64)
@@ -81,9 +81,9 @@ def middles(model: Model, pictures: Tensor, plan: Plan, count: int) -> Iterable[
         partial = [invert_images(model, batch, shallow) for batch in pictures.split(16)]
         yield f"slerp, depth {depth}", half_way(model, partial, shallow, "slerp")
     single = replace(plan, solver="ddim")
-    latents = torch.cat(
-        [invert_images(model, batch, single).latents for batch in pictures.split(16)]
-    )
+    solved = [invert_images(model, batch, single) for batch in pictures.split(16)]
+    yield "slerp, ddim", half_way(model, solved, single, "slerp")
+    latents = torch.cat([inversion.latents for inversion in solved])
     yield (
         "NoiseDiffusion's mix, ddim",
         decode(model, noise_diffusion(model, latents, pictures), single),
@@ -294,8 +294,8 @@ def main() -> None:
     parser.add_argument("what", choices=("middles", "pace"))
     parser.add_argument("fruit", type=Path)
     parser.add_argument("--pairs", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--solver", default="leapfrog")
+    parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--solver", default=AUTO[0])
     parser.add_argument("--frames", type=int, default=17, help="of each film")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -323,6 +323,7 @@ def main() -> None:
             "noise_ratios": RATIOS,
             "middles": measure_middles(model, ways, judge.features, real),
         }
+    told["plan"] = {**plan.describe(), "frames": options.frames}
     print(json.dumps(told, indent=2))
 
 

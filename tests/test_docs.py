@@ -88,6 +88,23 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
+def test_every_table_that_a_program_writes_has_its_place(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(DOCS)
+    marks, fidelity = importlib.import_module("marks"), load(DOCS / "write_fidelity.py")
+    places = {
+        DOCS / "fidelity.md": fidelity.PARTS,
+        DOCS.parent / "README.md": ["there_and_back"],
+        DOCS / "morphs.md": ["settings", "pace", "metrics", "middles"],
+        DOCS / "speed.md": ["machine", "forwards", "film", "growth", "programs"],
+    }
+    for page, names in places.items():
+        copy = tmp_path / page.name
+        copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+        marks.renew(copy, **{name: f"This is {name}." for name in names})
+        text = copy.read_text(encoding="utf-8")
+        assert all(f"-->\n\nThis is {name}.\n\n<!--" in text for name in names)
+
+
 def test_every_picture_is_small_and_has_a_program_that_makes_it():
     showcase, figures = load(DOCS / "write_showcase.py"), load(DOCS / "write_figures.py")
     made = {*showcase.KEPT, *(f"{verb}.svg" for verb in showcase.SHOWN), *figures.FIGURES}
