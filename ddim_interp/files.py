@@ -57,6 +57,7 @@ StrPath: TypeAlias = str | os.PathLike[str]
 _ORPHAN = re.compile(r"\..{1,40}\.[0-9a-f]{12}\.part", re.DOTALL)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DISK = {*_FULL, errno.EIO}
+_PASSING = {*_DISK, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # not the name's fault
 
 
 def shown(path: StrPath) -> str:
@@ -90,7 +91,7 @@ def sha256_file(path: StrPath) -> str:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise StorageError(f"Reading {shown(path)} failed: {_reason(error)}.") from error
+            raise _reading_error(path, error) from error
 
 
 def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.BufferedReader:
@@ -114,14 +115,14 @@ def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.B
             f"{shown(path)} may not be read by this user; change its permissions."
         ) from None
     except (OSError, ValueError) as cause:  # ValueError: a name with a NUL in it
-        if getattr(cause, "errno", None) == errno.EIO:
-            raise StorageError(f"Reading {shown(path)} failed: {_reason(cause)}.") from cause
+        if isinstance(cause, OSError) and cause.errno in _PASSING:
+            raise _reading_error(path, cause) from cause
         raise error(f"{shown(path)} cannot be opened: {_reason(cause)}; check the name.") from None
     try:
         mode = os.fstat(descriptor).st_mode
     except OSError as cause:
         os.close(descriptor)
-        raise StorageError(f"Reading {shown(path)} failed: {_reason(cause)}.") from cause
+        raise _reading_error(path, cause) from cause
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
@@ -554,8 +555,9 @@ def _creating(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _DISK:
             raise _storage_error(path, error) from error
+        remedy = "try again" if error.errno == errno.EINTR else "choose a folder you may write to"
         raise OutputError(
-            f"{shown(path)} cannot be created: {_reason(error)}; choose a folder you may write to."
+            f"{shown(path)} cannot be created: {_reason(error)}; {remedy}."
         ) from error
 
 
@@ -580,6 +582,12 @@ def _named(name: str) -> Iterator[None]:
     except OSError as error:
         error.filename = name
         raise
+
+
+def _reading_error(path: StrPath, error: OSError) -> StorageError:
+    return StorageError(
+        f"Reading {shown(path)} failed: {_reason(error)}; try again, or copy it to another disk."
+    )
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:

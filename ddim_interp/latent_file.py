@@ -130,7 +130,7 @@ def read_latents_recipe(path: StrPath) -> dict[str, Any]:
             f"{shown(path)} is a safetensors file, but not one that ddim-interp wrote latents to; "
             "make one with 'ddim-interp invert'."
         )
-    note = unpack(metadata[_KEY])
+    note = unpack(metadata[_KEY], shown(path))
     if note.get("kind") != "latents" or note.get("version") != _VERSION:
         raise LatentsError(
             f"{shown(path)} is a latent file of version {note.get('version')!r}, and this is "

@@ -64,8 +64,12 @@ def pack(recipe: Mapping[str, Any] | str) -> str:
     return text
 
 
-def unpack(text: str | bytes) -> dict[str, Any]:
+def unpack(text: str | bytes, name: str = "the file") -> dict[str, Any]:
     """Read back what `pack` wrote, from a file that anybody may have made.
+
+    Args:
+        text: What stood in the file.
+        name: What to call the file in errors.
 
     Raises:
         ImageError: It is too long, or no strict JSON object.
@@ -76,18 +80,18 @@ def unpack(text: str | bytes) -> dict[str, Any]:
     """
     if len(text) > MAX_RECIPE_BYTES:
         raise ImageError(
-            f"The recipe in the file is {len(text):,} bytes long, more than "
+            f"The recipe in {name} is {len(text):,} bytes long, more than "
             f"{MAX_RECIPE_BYTES:,}; it is not one of ours."
         )
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     clean: dict[str, Any] = _each_text(
-        parse_object(data, "The recipe in the file", ImageError), printable
+        parse_object(data, f"The recipe in {name}", ImageError), printable
     )
     try:
         json.dumps(clean, allow_nan=False)
     except ValueError:
         raise ImageError(
-            "The recipe in the file holds a number without end; it is not one of ours."
+            f"The recipe in {name} holds a number without end; it is not one of ours."
         ) from None
     return clean
 

@@ -49,11 +49,12 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
             ) from error
         except Exception as error:  # of Pillow or FFmpeg, on bytes that anybody may have made
             raise ImageError(
-                f"{shown(path)} cannot be read ({type(error).__name__}); it may be cut short."
+                f"{shown(path)} cannot be read ({type(error).__name__}) and may be cut short; "
+                "copy it again, or make it anew."
             ) from error
     if text is None:
         raise ImageError(nothing)
-    return unpack(text)
+    return unpack(text, shown(path))
 
 
 def _find(file: BinaryIO) -> str | bytes | None:
