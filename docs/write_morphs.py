@@ -20,7 +20,8 @@ WAYS = {
     "own samples": "the model's own samples",
     "the pictures themselves": "the pairs' own pictures",
     "slerp": "**slerp, full depth** (the default)",
-    "slerp, ddim": "the same, `--solver ddim`",
+    "slerp, leapfrog": "the same, 20 steps of `--solver leapfrog`",
+    "slerp, ddim": "the same, 20 steps of `--solver ddim`",
     "lol": "`--blend lol`",
     "adain": "`--blend adain`",
     "lerp": "`--blend lerp`",
@@ -30,7 +31,7 @@ WAYS = {
     "slerp, channels": "`--repair channels`",
     "slerp, depth 0.8": "`--depth 0.8`",
     "slerp, depth 0.6": "`--depth 0.6`",
-    "NoiseDiffusion's mix, ddim": "NoiseDiffusion's mix, `--solver ddim`",
+    "NoiseDiffusion's mix, ddim": "NoiseDiffusion's mix, 20 steps of `--solver ddim`",
     "cross-fade": "cross-fade of the pixels",
 }
 """What `measure_morphs.py` calls a way, and what the page does."""

@@ -80,13 +80,14 @@ def middles(model: Model, pictures: Tensor, plan: Plan, count: int) -> Iterable[
         shallow = replace(plan, depth=depth)
         partial = [invert_images(model, batch, shallow) for batch in pictures.split(16)]
         yield f"slerp, depth {depth}", half_way(model, partial, shallow, "slerp")
-    single = replace(plan, solver="ddim")
-    solved = [invert_images(model, batch, single) for batch in pictures.split(16)]
-    yield "slerp, ddim", half_way(model, solved, single, "slerp")
-    latents = torch.cat([inversion.latents for inversion in solved])
+    for solver in ("leapfrog", "ddim"):
+        other = Plan(20, solver=solver)
+        found = [invert_images(model, batch, other) for batch in pictures.split(16)]
+        yield f"slerp, {solver}", half_way(model, found, other, "slerp")
+    latents = torch.cat([inversion.latents for inversion in found])
     yield (
         "NoiseDiffusion's mix, ddim",
-        decode(model, noise_diffusion(model, latents, pictures), single),
+        decode(model, noise_diffusion(model, latents, pictures), other),
     )
 
 
