@@ -13,8 +13,8 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver import Closed, State, settle
-from ddim_interp.trajectory import invert, sample
+from ddim_interp.solver import State, settle
+from ddim_interp.trajectory import about_steps, invert, sample
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["Inversion", "invert_images", "sample_latents"]
@@ -97,8 +97,8 @@ def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion
     floor = None if model.autoencoder is None else model.decode(x_0)
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []
-    length = len(grid) - 1 + isinstance(solver, Closed)
-    for state in watch(invert(counted, x_0, grid, solver), length, "inverting"):
+    walk = invert(counted, x_0, grid, solver)
+    for state in watch(walk, about_steps(grid, solver), "inverting"):
         if state.residual is not None:
             residuals.append(state.residual)
     spent = counted.spent(len(x_0))

@@ -31,7 +31,7 @@ from ddim_interp.model import Model
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
 from ddim_interp.solver import State, settle
-from ddim_interp.trajectory import invert
+from ddim_interp.trajectory import about_steps, invert
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["REPAIRS", "Price", "check_repair", "diffuse", "price_repairs", "repair_inversion"]
@@ -84,8 +84,9 @@ def repair_inversion(
                 "skip fewer."
             )
         noised = State(_noised(model.encode(inversion.images), grid, skipped), grid[-1 - skipped])
-        walk = invert(counted, noised, grid[:-skipped], solver)
-        for state in watch(walk, len(grid) - 1 - skipped, "repairing"):
+        upper = grid[:-skipped]
+        walk = invert(counted, noised, upper, solver)
+        for state in watch(walk, about_steps(upper, solver), "repairing"):
             if state.residual is not None:
                 residuals.append(state.residual)
         state = settle(solver, state)

@@ -16,7 +16,7 @@ from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 from ddim_interp.solver import DDIM, Closed, Solver, State
 
-__all__ = ["invert", "last", "sample"]
+__all__ = ["about_steps", "invert", "last", "sample"]
 
 
 def sample(
@@ -64,8 +64,9 @@ def invert(
         grid: Levels, noisy to clean: the very grid to sample along later.
         solver: Whose steps to undo; `DDIM()` when not given.
 
-    Yields: The state after each of the `len(grid) - 1` steps, and once more where the solver makes
-        them good at the end (`Closed`); the last one's x is x_T.
+    Yields: The state after each of the `len(grid) - 1` steps; then, where the solver makes them
+        good at the end (`Closed`), the last one again for each step of its walks. The very last
+        one's x is x_T.
 
     Raises:
         NotInvertibleError: The solver's steps lose information.
@@ -78,7 +79,17 @@ def invert(
         state = solver.inverse(denoiser, state, t)
         yield _finite(state, number)
     if isinstance(solver, Closed):
-        yield _finite(solver.close(denoiser, pictures, state.x, grid), len(grid))
+        for corrected in solver.close(denoiser, pictures, state.x, grid):
+            yield _finite(corrected, len(grid))
+
+
+def about_steps(grid: Grid, solver: Solver) -> int:
+    """How many states `invert` is going to yield, to measure progress by.
+
+    A walk that is made good at the end goes up and down, and for the slowest of a few pictures
+    mostly three times more.
+    """
+    return (len(grid) - 1) * (8 if isinstance(solver, Closed) else 1)
 
 
 def last(states: Iterable[State]) -> State:

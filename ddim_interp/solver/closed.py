@@ -1,16 +1,16 @@
 """Close a round trip: correct the latent until the walk down ends on the picture."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from ddim_interp.denoiser import Denoiser, among
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 from ddim_interp.solver.base import Solver, State
-from ddim_interp.solver.implicit import ImplicitEquation
+from ddim_interp.solver.implicit import ImplicitEquation, Solution
 
 __all__ = ["Closed"]
 
@@ -67,7 +67,7 @@ class Closed:
         """The solver's own inverse, which the end of the walk makes good."""
         return self.solver.inverse(denoiser, state, t)
 
-    def close(self, denoiser: Denoiser, x_0: Images, x_T: Latents, grid: Grid) -> State:
+    def close(self, denoiser: Denoiser, x_0: Images, x_T: Latents, grid: Grid) -> Iterator[State]:
         """Correct the latents that a walk up the grid ended with.
 
         Args:
@@ -76,31 +76,40 @@ class Closed:
             x_T: What it ended with, (N, C, H, W).
             grid: Levels, noisy to clean.
 
-        Returns: The latents; their residual is what the last walk down missed of the picture, and
-            `decoded` what it arrived at, if every picture was closed.
+        Yields: The latents as they were, once for each step of the walks; and at last as they are.
+            Their residual then is what the last walk down missed of the picture, and `decoded` what
+            it arrived at, if every picture was closed.
         """
+        waiting = State(x_T, grid[0])
         decoded = torch.full_like(x_0, torch.nan)
         residual = torch.full_like(x_0[:, 0, 0, 0], torch.inf)
         still_open = torch.ones_like(residual, dtype=torch.bool)
-
-        def correct(z: Latents, rows: Tensor) -> Latents:
+        # Tolerance is judged here, by pixels: what is near enough stays, and so is solved exactly.
+        search = replace(self.equation, tolerance=0.0).search(x_T)
+        question = next(search)
+        while True:
+            z, rows = question
             state = State(z, grid[0])
             for s in grid[1:]:
                 state = self.solver.step(among(denoiser, rows), state, s)
+                yield waiting
             missed = state.x - x_0[rows]
             decoded[rows] = state.x
             residual[rows] = missed.flatten(1).square().mean(1).sqrt().to(residual.dtype)
             # A comparison with NaN is false: what is not known to be near is far.
             far = ~(missed.flatten(1).abs().amax(1) <= self.equation.tolerance)
             still_open[rows] = far
-            corrected = z.clone()  # what is near enough stays, and so the equation is solved
+            corrected = z.clone()
             if far.any():
                 state = State(state.x[far], grid[-1])
                 for t in reversed(grid[:-1]):
                     state = self.solver.inverse(among(denoiser, rows[far]), state, t)
+                    yield waiting
                 corrected[far] = z[far] + x_T[rows[far]] - state.x
-            return corrected
-
-        solution = replace(self.equation, tolerance=0.0).solve(correct, x_T)
+            try:
+                question = search.send(corrected)
+            except StopIteration as found:
+                solution: Solution = found.value
+                break
         seen = None if bool(still_open.any()) else decoded
-        return State(solution.y, grid[0], residual=residual, decoded=seen)
+        yield State(solution.y, grid[0], residual=residual, decoded=seen)

@@ -4,8 +4,9 @@ Undoing a step means finding the latent that the step carries to the one at hand
 be evaluated at the unknown, so this is an equation and not a formula.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,7 +14,10 @@ from torch import Tensor
 from ddim_interp.errors import ArgumentError
 from ddim_interp.shapes import Latents
 
-__all__ = ["ImplicitEquation", "Solution"]
+__all__ = ["ImplicitEquation", "Question", "Solution"]
+
+Question: TypeAlias = tuple[Latents, Tensor]
+"""What is f(y)? And of which pictures of the batch: y, (M, C, H, W), and their places, (M,)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,22 @@ class ImplicitEquation:
             start: Where to begin, (N, C, H, W).
             scale: What a residual is measured against: its rms value is divided by this.
         """
+        search = self.search(start, scale)
+        question = next(search)
+        while True:
+            try:
+                question = search.send(f(*question))
+            except StopIteration as found:
+                solution: Solution = found.value
+                return solution
+
+    def search(self, start: Latents, scale: float = 1.0) -> Generator[Question, Latents, Solution]:
+        """The iteration for those who evaluate f themselves: it asks, is sent f(y), and returns.
+
+        Args:
+            start: Where to begin, (N, C, H, W).
+            scale: What a residual is measured against.
+        """
         best_y, best_f = start.clone(), start.clone()
         best = torch.full((len(start),), torch.inf, dtype=start.dtype, device=start.device)
         strikes = torch.zeros_like(best)  # passes astray in a row
@@ -94,7 +114,7 @@ class ImplicitEquation:
         ys: list[Latents] = []
         fs: list[Latents] = []
         for _ in range(self.passes):
-            f_y = f(y, rows)
+            f_y = yield y, rows
             residual = (f_y - y).flatten(1).square().mean(1).sqrt() / scale
             better = residual < best[rows]
             best[rows[better]] = residual[better]
