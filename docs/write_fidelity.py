@@ -82,8 +82,11 @@ def frames() -> None:
     """What `examples/measure_frames.py` says."""
     print("frames", file=sys.stderr)
     command = [sys.executable, str(ROOT / "examples" / "measure_frames.py"), *IMAGES]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    renew(PAGE, frames=told.strip())
+    plans, reuse = (
+        subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=True).stdout
+        for more in ([], ["--reuse"])
+    )
+    renew(PAGE, frames=plans.strip(), reuse=reuse.strip())
 
 
 def another_network() -> None:

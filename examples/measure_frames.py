@@ -1,18 +1,27 @@
 """Which solver draws frames nearest to the limit of many steps, for how many evaluations?
 
-    python examples/measure_frames.py examples/images/*.png
+    python examples/measure_frames.py examples/images/*.png            solvers and grids
+    python examples/measure_frames.py examples/images/*.png --reuse    deep features used twice
 
 Latents are those of seeds, and those half-way between neighbours of the ring of pictures given. For
 each solver and grid: PSNR of what it decodes them to, against 80 steps of Heun's method from the
 same latents, median and worst, in dB. A Markdown table goes to stdout.
+
+With --reuse, every second step runs the outer half of the network only, on what the deep half said
+the step before (Ma et al. 2024, DeepCache, arXiv:2312.00858), and counts as the share of operations
+that it takes. Compare with as many whole evaluations.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ddim_interp import DDIMPipeline, Model, Plan, draw
 from ddim_interp.allocator import keep_large_blocks
@@ -45,6 +54,41 @@ def decode(model: Model, latents: Tensor, plan: Plan) -> tuple[Tensor, float]:
     return torch.cat(pictures), counted.nfe / len(latents)
 
 
+@contextmanager
+def reused(unet: nn.Module, depth: int) -> Iterator[float]:
+    """Keep what the up blocks below `depth` said for one more step; yields what a step then costs.
+
+    The kept blocks are run and not listened to: this measures pictures, and not time.
+    """
+    cost = 1 - deep_share(unet, depth) / 2
+    block, steps, kept = unet.up_blocks[-1 - depth], count(), []
+
+    def answer(module: nn.Module, inputs: object, output: object) -> object:
+        if next(steps) % 2 == 0:
+            kept[:] = [output]
+        return kept[0]
+
+    handle = block.register_forward_hook(answer)
+    try:
+        yield cost
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def deep_share(unet: nn.Module, depth: int) -> float:
+    """The share of operations below the outermost `depth` levels."""
+    side = unet.config.sample_size
+    with FlopCounterMode(display=False) as counter:
+        unet(torch.zeros(1, unet.config.in_channels, side, side), torch.zeros(1))
+    operations = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
+    name = type(unet).__name__
+    deep = [f"{name}.down_blocks.{i}" for i in range(depth, len(unet.down_blocks))]
+    deep += [f"{name}.up_blocks.{i}" for i in range(len(unet.up_blocks) - depth)]
+    deep.append(f"{name}.mid_block")
+    return sum(operations[each] for each in deep) / operations[name]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pictures", type=Path, nargs="+", help="two or more")
@@ -52,6 +96,7 @@ def main() -> None:
     parser.add_argument(
         "--model", help="a folder or org/name; the model in the package if not given"
     )
+    parser.add_argument("--reuse", action="store_true", help="use deep features twice")
     options = parser.parse_args()
     if len(options.pictures) < 2:
         sys.exit("Nothing lies between one picture and itself; give two or more.")
@@ -65,10 +110,21 @@ def main() -> None:
     limits = [decode(model, latents, LIMIT)[0] for latents in kinds]
     print("| solver | spacing | evaluations | seeds, dB | half-way, dB |")
     print("|---|---|---:|---:|---:|")
-    for plan in PLANS:
+
+    def row(plan: Plan, what: str, cost: float = 1.0) -> None:
         drawn = [decode(model, latents, plan) for latents in kinds]
         scores = [psnr(x, limit) for (x, _), limit in zip(drawn, limits, strict=True)]
-        print(f"| `{plan.solver}` | {plan.spacing} | {drawn[0][1]:.0f} | {' | '.join(scores)} |")
+        print(f"| `{plan.solver}` | {what} | {cost * drawn[0][1]:.0f} | {' | '.join(scores)} |")
+
+    if not options.reuse:
+        for plan in PLANS:
+            row(plan, plan.spacing)
+        return
+    for depth in (1, 2):
+        for steps in (16, 20, 30):
+            with reused(pipe.unet, depth) as cost:
+                what = f"log-snr, {steps} steps, below level {depth} every second"
+                row(Plan(steps, "log-snr", "dpmpp-2m"), what, cost)
 
 
 if __name__ == "__main__":

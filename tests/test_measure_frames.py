@@ -4,15 +4,35 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 from ddim_interp import Plan
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "measure_frames.py"
 
 
-def test_more_steps_come_nearer_to_the_limit(tiny_folder, pictures, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def program():
     spec = importlib.util.spec_from_file_location("measure_frames", SCRIPT)
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
+    return program
+
+
+def test_what_is_used_twice_costs_less_and_is_the_old_answer(program, tiny):
+    x, early, late = torch.randn(1, 3, 16, 16), torch.tensor([900.0]), torch.tensor([100.0])
+    with torch.no_grad():
+        plain = [tiny.unet(x, t).sample for t in (early, late)]
+        with program.reused(tiny.unet, 1) as cost:
+            first, second, third = (tiny.unet(x, t).sample for t in (early, late, late))
+    assert 0.5 < cost < 1
+    assert torch.equal(first, plain[0]) and torch.equal(third, plain[1])
+    assert not torch.equal(second, plain[1]), "the deep half did not look again"
+    assert program.deep_share(tiny.unet, 1) == pytest.approx(2 - 2 * cost)
+
+
+def test_more_steps_come_nearer_to_the_limit(program, tiny_folder, pictures, monkeypatch, capsys):
     limit = Plan(40, "log-snr", "heun")
     plans = (Plan(4, "log-snr", "ddim"), Plan(32, "log-snr", "ddim"), limit)
     monkeypatch.setattr(program, "PLANS", plans)
