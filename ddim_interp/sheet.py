@@ -72,7 +72,7 @@ class PictureGrid:
                     "no columns."
                 )
             return
-        across = self.across or 2
+        across = self._in_a_row
         if across < 1 or len(self.keyframes) % across:
             raise ArgumentError(
                 f"{len(self.keyframes)} keyframes do not fill rows of {across}; give three or four "
@@ -80,7 +80,7 @@ class PictureGrid:
             )
         latents = self._together.x
         _ = Sheet(latents.reshape(-1, across, *latents.shape[1:]))
-        raster(self.rows, self.columns or 5)
+        raster(self.rows, self._width)
 
     @property
     def keyframes(self) -> tuple[Keyframe, ...]:
@@ -98,19 +98,27 @@ class PictureGrid:
         return len(self.keyframes) == 3 and self.across is None
 
     @property
+    def _width(self) -> int:
+        return 5 if self.columns is None else self.columns
+
+    @property
+    def _in_a_row(self) -> int:
+        return 2 if self.across is None else self.across
+
+    @property
     def layout(self) -> list[int]:
         """How many pictures stand in each row."""
         if self.is_triangle:
             return list(range(1, self.rows + 1))
-        return [self.columns or 5] * self.rows
+        return [self._width] * self.rows
 
     @cached_property
     def weights(self) -> Tensor:
         """Share of each keyframe in each cell, in reading order, (cells, keyframes)."""
         if self.is_triangle:
             return simplex(3, self.rows - 1)
-        across = self.across or 2
-        places = raster(self.rows, self.columns or 5)
+        across = self._in_a_row
+        places = raster(self.rows, self._width)
         return shares(len(self.keyframes) // across, across, *places)
 
     @cached_property

@@ -97,8 +97,9 @@ def _summary(facts: Mapping[str, Any]) -> list[str]:
     return [*_table(facts["table"]), *prices, *verdicts, facts["verdict"]]
 
 
-_COLUMNS = tuple(
-    "steps  method  nfe  mse  psnr  level  |z|²/d  patch corr  latent mse  s".split("  ")
+_COLUMNS = (
+    *("steps", "method", "nfe", "mse", "psnr", "level"),
+    *("|z|²/d", "patch corr", "latent mse", "s"),
 )
 
 
