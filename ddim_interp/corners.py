@@ -43,12 +43,7 @@ class Sheet:
 
     def __post_init__(self) -> None:
         """Refuse what no sheet can be hung on."""
-        rows, columns = self.keyframes.shape[:2]
-        if rows < 2 or columns < 2:
-            raise PathError(
-                f"A table of {rows} × {columns} keyframes holds no sheet; give at least 2 × 2, "
-                "or make a path of them."
-            )
+        _check_table(*self.keyframes.shape[:2])
 
     def __call__(self, down: Tensor, across: Tensor) -> Latents:
         """The latents at positions down and across the sheet.
@@ -82,12 +77,24 @@ def shares(rows: int, columns: int, down: Tensor, across: Tensor) -> Tensor:
 
     Returns: (F, R · S), float64, rows adding up to 1.
 
+    Raises:
+        PathError: The table has fewer than two rows or columns.
+
     Example:
         >>> shares(2, 2, torch.tensor([0.0]), torch.tensor([0.25]))
         tensor([[0.7500, 0.2500, 0.0000, 0.0000]], dtype=torch.float64)
     """
+    _check_table(rows, columns)
     weights = _hats(down, rows)[:, :, None] * _hats(across, columns)[:, None, :]
     return weights.flatten(1)
+
+
+def _check_table(rows: int, columns: int) -> None:
+    if rows < 2 or columns < 2:
+        raise PathError(
+            f"A table of {rows} × {columns} keyframes holds no sheet; give at least 2 × 2, "
+            "or make a path of them."
+        )
 
 
 def _hats(position: Tensor, count: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim_interp.corners import Sheet, raster, shares, simplex
+from ddim_interp.corners import raster, shares, simplex
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
@@ -71,16 +71,12 @@ class PictureGrid:
                     f"{self.columns or self.rows} pictures make none; give two rows at least, and "
                     "no columns."
                 )
-            return
-        across = self._in_a_row
-        if across < 1 or len(self.keyframes) % across:
+        elif self._in_a_row < 1 or len(self.keyframes) % self._in_a_row:
             raise ArgumentError(
-                f"{len(self.keyframes)} keyframes do not fill rows of {across}; give three or four "
-                "corners, or a whole table."
+                f"{len(self.keyframes)} keyframes do not fill rows of {self._in_a_row}; give three "
+                "or four corners, or a whole table."
             )
-        latents = self._together.x
-        _ = Sheet(latents.reshape(-1, across, *latents.shape[1:]))
-        raster(self.rows, self._width)
+        _ = self.weights, self._together
 
     @property
     def keyframes(self) -> tuple[Keyframe, ...]:

@@ -89,9 +89,9 @@ class Closed:
         question = next(search)
         while True:
             z, rows = question
-            state = State(z, grid[0])
+            state, asked = State(z, grid[0]), among(denoiser, rows)
             for s in grid[1:]:
-                state = self.solver.step(among(denoiser, rows), state, s)
+                state = self.solver.step(asked, state, s)
                 yield waiting
             missed = state.x - x_0[rows]
             decoded[rows] = state.x
@@ -101,9 +101,9 @@ class Closed:
             still_open[rows] = far
             corrected = z.clone()
             if far.any():
-                state = State(state.x[far], grid[-1])
+                state, asked = State(state.x[far], grid[-1]), among(denoiser, rows[far])
                 for t in reversed(grid[:-1]):
-                    state = self.solver.inverse(among(denoiser, rows[far]), state, t)
+                    state = self.solver.inverse(asked, state, t)
                     yield waiting
                 corrected[far] = z[far] + x_T[rows[far]] - state.x
             try:
