@@ -1,26 +1,15 @@
 """The table of frames and what they cost: the limit is the limit, and more steps come nearer."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
+import measure_frames as program
 import pytest
 import torch
 
 from ddim_interp import Plan
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "measure_frames.py"
 
-
-@pytest.fixture(scope="module")
-def program():
-    spec = importlib.util.spec_from_file_location("measure_frames", SCRIPT)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return program
-
-
-def test_what_is_used_twice_costs_less_and_is_the_old_answer(program, tiny):
+def test_what_is_used_twice_costs_less_and_is_the_old_answer(tiny):
     x, early, late = torch.randn(1, 3, 16, 16), torch.tensor([900.0]), torch.tensor([100.0])
     with torch.no_grad():
         plain = [tiny.unet(x, t).sample for t in (early, late)]
@@ -32,11 +21,11 @@ def test_what_is_used_twice_costs_less_and_is_the_old_answer(program, tiny):
     assert program.deep_share(tiny.unet, 1) == pytest.approx(2 - 2 * cost)
 
 
-def test_more_steps_come_nearer_to_the_limit(program, tiny_folder, pictures, monkeypatch, capsys):
+def test_more_steps_come_nearer_to_the_limit(tiny_folder, pictures, monkeypatch, capsys):
     limit = Plan(40, "log-snr", "heun")
     plans = (Plan(4, "log-snr", "ddim"), Plan(32, "log-snr", "ddim"), limit)
-    monkeypatch.setattr(program, "PLANS", plans)
-    monkeypatch.setattr(program, "LIMIT", limit)
+    monkeypatch.setattr("PLANS", plans)
+    monkeypatch.setattr("LIMIT", limit)
     arguments = [*map(str, pictures), "--seeds", "2", "--model", str(tiny_folder)]
     monkeypatch.setattr(sys, "argv", ["measure_frames.py", *arguments])
     program.main()

@@ -1,11 +1,10 @@
 """The measure of a model of fruit, and the squares it is taken on, against what is known."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import measure_model as measure
 import numpy as np
+import prepare_fruit as prepare
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -14,36 +13,15 @@ from torch import Generator
 from ddim_interp.denoiser import GaussianDenoiser
 from ddim_interp.schedule import NoiseSchedule
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 PAPER = (235, 225, 200)
 
 
-def example(name: str) -> ModuleType:
-    if name not in sys.modules:  # examples import one another by name, as scripts do
-        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def measure() -> ModuleType:
-    example("train_unet")
-    return example("measure_model")
-
-
-@pytest.fixture(scope="module")
-def prepare() -> ModuleType:
-    return example("prepare_fruit")
-
-
-def test_frechet_of_a_set_with_itself_is_nothing(measure: ModuleType) -> None:
+def test_frechet_of_a_set_with_itself_is_nothing() -> None:
     a = torch.randn(200, 5, generator=Generator().manual_seed(0), dtype=torch.float64)
     assert measure.frechet(a, a) == pytest.approx(0, abs=1e-9)
 
 
-def test_frechet_of_moved_and_stretched_gaussians_is_the_closed_form(measure: ModuleType) -> None:
+def test_frechet_of_moved_and_stretched_gaussians_is_the_closed_form() -> None:
     b = torch.randn(500, 4, generator=Generator().manual_seed(0), dtype=torch.float64)
     stretched = (b - b.mean(0)) * 3 + b.mean(0) + 2  # Σ = 9 Σ', μ = μ' + 2
     spread = b.T.cov().trace().item()
@@ -51,9 +29,7 @@ def test_frechet_of_moved_and_stretched_gaussians_is_the_closed_form(measure: Mo
     assert measure.frechet(stretched, b) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_the_error_of_the_exact_denoiser_is_the_variance_it_cannot_know(
-    measure: ModuleType,
-) -> None:
+def test_the_error_of_the_exact_denoiser_is_the_variance_it_cannot_know() -> None:
     schedule, variance = NoiseSchedule.from_config({}), 0.25
     x_0 = variance**0.5 * torch.randn(64, 3, 32, 32, generator=Generator().manual_seed(1))
     errors = measure.v_errors(GaussianDenoiser(0.0, variance), schedule, x_0)
@@ -63,16 +39,14 @@ def test_the_error_of_the_exact_denoiser_is_the_variance_it_cannot_know(
         assert error == pytest.approx(variance / (alpha_bar * variance + 1 - alpha_bar), rel=0.02)
 
 
-def test_the_nearest_picture_is_found_in_the_mirror_too(measure: ModuleType) -> None:
+def test_the_nearest_picture_is_found_in_the_mirror_too() -> None:
     train = torch.rand(20, 3, 64, 64, generator=Generator().manual_seed(2)) * 2 - 1
     distances, rows = measure.nearest(train[[3, 7]].flip(3), train)
     assert rows.tolist() == [3, 7]
     assert distances.max() < 1e-3
 
 
-def test_the_judge_is_the_same_when_trained_again_and_when_read_back(
-    measure: ModuleType, tmp_path: Path
-) -> None:
+def test_the_judge_is_the_same_when_trained_again_and_when_read_back(tmp_path: Path) -> None:
     pictures = torch.rand(12, 3, 72, 72, generator=Generator().manual_seed(3)) * 2 - 1
     genera = ["Malus", "Pyrus"] * 6
     (tmp_path / "other").mkdir()
@@ -96,7 +70,7 @@ def sheet(*ellipses: tuple[int, int, int, int], fill: tuple[int, int, int]) -> I
     return image
 
 
-def test_the_square_lies_around_the_paint(prepare: ModuleType) -> None:
+def test_the_square_lies_around_the_paint() -> None:
     square = prepare.crop(sheet((30, 110, 90, 170), fill=(200, 30, 30)), 72)
     red = np.asarray(square, int)[..., 0] - np.asarray(square, int)[..., 2] > 100
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
@@ -114,7 +88,7 @@ def test_the_square_lies_around_the_paint(prepare: ModuleType) -> None:
         pytest.param(Image.new("RGB", (300, 120), PAPER), id="landscape"),
     ],
 )
-def test_a_sheet_without_paint_has_no_square(prepare: ModuleType, image: Image.Image) -> None:
+def test_a_sheet_without_paint_has_no_square(image: Image.Image) -> None:
     assert prepare.crop(image, 72) is None
 
 
@@ -126,9 +100,7 @@ def test_a_sheet_without_paint_has_no_square(prepare: ModuleType, image: Image.I
         pytest.param((40, 40, 40), 8, False, id="ink"),
     ],
 )
-def test_ink_is_no_fruit(
-    prepare: ModuleType, fill: tuple[int, int, int], size: int, fruit: bool
-) -> None:
+def test_ink_is_no_fruit(fill: tuple[int, int, int], size: int, fruit: bool) -> None:
     square = Image.new("RGB", (72, 72), PAPER)
     ImageDraw.Draw(square).ellipse((36 - size, 36 - size, 36 + size, 36 + size), fill=fill)
     assert prepare.is_fruit(square) is fruit

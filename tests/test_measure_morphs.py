@@ -2,11 +2,10 @@
 
 import importlib
 from pathlib import Path
-from types import ModuleType
 
+import measure_morphs as measure
 import pytest
 import torch
-from test_measure_model import example
 
 from ddim_interp import Plan, draw, open_image
 from ddim_interp.perceptual import perceive
@@ -14,14 +13,7 @@ from ddim_interp.perceptual import perceive
 FAST = Plan(steps=6, solver="leapfrog")
 
 
-@pytest.fixture(scope="module")
-def measure() -> ModuleType:
-    example("train_unet")
-    example("measure_model")
-    return example("measure_morphs")
-
-
-def test_pairs_are_drawn_alike_every_time(measure, pictures):
+def test_pairs_are_drawn_alike_every_time(pictures):
     folder = Path(pictures[0]).parent
     (folder / "val").mkdir(exist_ok=True)
     for path in pictures:
@@ -29,7 +21,7 @@ def test_pairs_are_drawn_alike_every_time(measure, pictures):
     assert measure.chosen(folder, 1) == measure.chosen(folder, 2)[:1]
 
 
-def test_every_way_gives_a_middle_for_each_pair(measure, tiny, pictures, monkeypatch):
+def test_every_way_gives_a_middle_for_each_pair(tiny, pictures, monkeypatch):
     images = torch.stack([open_image(path, 16).pixels for path in pictures])
     ways = dict(measure.middles(tiny.model, images, FAST, 2))
     assert all(frames.shape == images.shape for frames in ways.values())
@@ -42,7 +34,7 @@ def test_every_way_gives_a_middle_for_each_pair(measure, tiny, pictures, monkeyp
     assert table["the pictures themselves"]["frechet"] == pytest.approx(0, abs=1e-3)
 
 
-def test_films_of_every_pair_are_measured(measure, tiny, pictures):
+def test_films_of_every_pair_are_measured(tiny, pictures):
     told = measure.measure_pace(
         tiny.model, pictures, FAST, 9, {"lab": perceive}, {"structure": measure.structure}
     )
@@ -53,13 +45,13 @@ def test_films_of_every_pair_are_measured(measure, tiny, pictures):
     assert told["agreement"].keys() == {"lab on structure"}
 
 
-def test_equal_pictures_have_equal_structure(measure):
+def test_equal_pictures_have_equal_structure():
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     same, other = measure.structure(torch.cat([image, image, -image]))
     assert same < 1e-3 < other
 
 
-def test_mid_block_features_have_unit_length_everywhere(measure, tiny):
+def test_mid_block_features_have_unit_length_everywhere(tiny):
     see = measure.MidBlock(tiny.unet, tiny.model.schedule, 0.2)
     vectors = see(draw([0, 1], (3, 16, 16)).clamp(-1, 1))
     places = vectors.square().sum(1)
