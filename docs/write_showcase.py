@@ -1,4 +1,4 @@
-"""Run the commands of the README as they are printed, and keep what they make as its pictures.
+"""Run the commands of the README and the model card as printed; what they make is their pictures.
 
     python docs/write_showcase.py
 
@@ -22,8 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 WEIGHTS = EMBEDDED / "unet" / "diffusion_pytorch_model.safetensors"
 
-KEPT = ("loop.webp", "strip.png", "sheet.png", "grid.png")
-"""Of the files that the commands write, those that become pictures."""
+KEPT = {
+    "loop.webp": IMAGES,
+    "strip.png": IMAGES,
+    "sheet.png": IMAGES,
+    "grid.png": IMAGES,
+    "samples.png": EMBEDDED,
+}
+"""Of the files that the commands write, those that become pictures, and where they are kept."""
 
 SHOWN = ("invert", "check", "info")
 """Commands of which the picture is what they print."""
@@ -33,10 +39,11 @@ _CHARACTER, _LINE, _MARGIN = 7.83, 18, 14  # pixels, of a monospaced font of 13
 
 
 def commands() -> list[str]:
-    """The commands of the README's part on use, in order, without the prompt."""
+    """The commands of the README's part on use and of the card, in order, without the prompt."""
     use = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Use\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"```console\n(.*?)```", use, re.DOTALL)
-    return re.findall(r"^\$ (.*)$", "\n".join(blocks), re.MULTILINE)
+    card = (EMBEDDED / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", use + card, re.DOTALL)
+    return re.findall(r"^\$ (ddim-interp .*)$", "\n".join(blocks), re.MULTILINE)
 
 
 def terminal(command: str, printed: str) -> str:
@@ -96,8 +103,8 @@ def main() -> None:
             verb = command.split()[1]
             if verb in SHOWN:
                 (IMAGES / f"{verb}.svg").write_text(terminal(command, done.stdout), "utf-8")
-        for name in KEPT:
-            shutil.copy(Path(folder) / name, IMAGES / name)
+        for name, home in KEPT.items():
+            shutil.copy(Path(folder) / name, home / name)
 
 
 if __name__ == "__main__":

@@ -187,6 +187,7 @@ def main() -> None:
         "frechet_floor": round(frechet(judge.features(train[some]), likeness), 4),
         "judge_accuracy": round(np.mean(np.equal(told, val_genera)).item(), 3),
         "nearest_of_samples": [round(q, 3) for q in quartiles(distances)],
+        "nearest_of_seeds_0_to_15": [round(distance, 3) for distance in distances[:16].tolist()],
         "nearest_of_held_out": [round(q, 3) for q in quartiles(nearest(val, train)[0])],
     }
     print(json.dumps(report, indent=2))

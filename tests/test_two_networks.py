@@ -39,7 +39,7 @@ def test_auto_gives_the_pictures_back_exactly(model, paintings, steps):
     found = invert_images(model, paintings, Plan(steps))
     assert [each.roundtrip_max_level for each in found.certificates] == [0, 0]
     assert worst(found) <= 1e-6
-    assert all(each.good for each in found.certificates)
+    assert all(each.faithful for each in found.certificates)
 
 
 def test_naive_inversion_does_not(model, paintings):
