@@ -13,6 +13,7 @@ PROGRAMS = {  # with tests of their own
     "measure_frames.py",
     "measure_model.py",
     "measure_morphs.py",
+    "muon.py",
     "paint.py",
     "prepare_fruit.py",
     "train_unet.py",

@@ -24,8 +24,8 @@ def test_what_is_used_twice_costs_less_and_is_the_old_answer(tiny):
 def test_more_steps_come_nearer_to_the_limit(tiny_folder, pictures, monkeypatch, capsys):
     limit = Plan(40, "log-snr", "heun")
     plans = (Plan(4, "log-snr", "ddim"), Plan(32, "log-snr", "ddim"), limit)
-    monkeypatch.setattr("PLANS", plans)
-    monkeypatch.setattr("LIMIT", limit)
+    monkeypatch.setattr(program, "PLANS", plans)
+    monkeypatch.setattr(program, "LIMIT", limit)
     arguments = [*map(str, pictures), "--seeds", "2", "--model", str(tiny_folder)]
     monkeypatch.setattr(sys, "argv", ["measure_frames.py", *arguments])
     program.main()
