@@ -6,7 +6,8 @@ is U Vᵀ, all of them alike. What a network sees seldom it then learns as fast 
 
 Here a small U-Net got from it in 60 steps what AdamW had not given in 170; see `train_unet.py`.
 `torch.optim.Muon` is the same method, but takes no convolutions, and multiplies in bfloat16, which
-processors without matrix units for it do three hundred times slower than float32.
+processors without instructions for it do at a crawl: 0.3 GFLOP/s against 92 in float32, measured on
+two AVX2 cores.
 """
 
 import math
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 # p(s) = a s + b s³ + c s⁵ takes every s in (0, 1] near 1 when repeated: steepest at 0, where small
-# directions have a long way to go, at the price of ending anywhere in 0.7 … 1.2.
+# directions have a long way to go, at the price of ending anywhere in about 0.7 … 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -102,8 +103,8 @@ def orthogonal(m: Tensor, iterations: int = 4) -> Tensor:
     Example:
         >>> import torch
         >>> m = torch.tensor([[[3.0, 0.0], [0.0, -1.0]]])
-        >>> torch.linalg.svdvals(orthogonal(m, 6))[0].round(decimals=1).tolist()
-        [1.1, 0.9]
+        >>> [f"{s:.1f}" for s in torch.linalg.svdvals(orthogonal(m, 6))[0]]
+        ['1.0', '0.8']
     """
     a, b, c = QUINTIC
     tall = m.shape[1] > m.shape[2]

@@ -20,16 +20,7 @@ is what is kept.
 Targets are steadied. Where noise drowns a picture, many could lie under it, and what a network is
 to learn is their mean: the one that was drawn is a wild guess at it. So the mean is taken over some
 thousand pictures, each by how well it explains x_t (Xu et al. 2023, arXiv:2302.00670). It is the
-same thing to learn, with less chance in it. From one start, the error of v on fruit held back:
-
-                                        t = 650   t = 800   t = 950
-    start                                 .1000     .1513     .1778
-    AdamW, steady targets                 .0988     .1449     .1742
-    Muon, the pictures drawn              .0979     .1455     .1772
-    Muon, steady targets                  .0939     .1418     .1676
-
-each after four minutes of one processor core (two AVX2 cores of an AMD EPYC, both busy; AdamW in
-174 steps of 8 pictures at 4e-4, Muon in 60 steps of 24 at 1e-3).
+same thing to learn, with less chance in it. docs/how-to/training.md has what it and Muon are worth.
 """
 
 import argparse
@@ -305,9 +296,9 @@ class Training:
 
     def gradients(self, x_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
         """Leave the gradient of the mean loss on the network; return each picture's loss, (N,)."""
-        shares = [part.tensor_split(len(self.copies)) for part in (x_t, t, target)]
         if len(self.copies) == 1:
             return self.work(self.copies[0], x_t, t, target)
+        shares = [part.tensor_split(len(self.copies)) for part in (x_t, t, target)]
         losses = list(self.pool.map(self.work_alone, self.copies, *shares))
         torch.set_num_threads(self.options.threads)
         for other in self.copies[1:]:

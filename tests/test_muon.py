@@ -1,7 +1,9 @@
 """Muon: its step is orthogonal, of AdamW's size, and goes down where the gradient is lopsided."""
 
+import doctest
 import math
 
+import muon
 import pytest
 import torch
 from muon import Muon, orthogonal
@@ -53,3 +55,8 @@ def test_what_is_seldom_seen_is_learned_as_fast_as_what_is_seen_often() -> None:
         weight.grad = 2 * (weight.detach() - torch.eye(2)) @ x.mT @ x / len(x)
         muon.step()
     assert (weight.detach() - torch.eye(2)).abs().max() < 0.1
+
+
+def test_its_example_says_what_it_does() -> None:
+    told = doctest.testmod(muon)
+    assert told.attempted and not told.failed

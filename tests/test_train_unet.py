@@ -38,14 +38,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(
 ) -> None:
     options = [*TINY, "--pictures", "80", "--save-every", "0"]
     killed, whole = tmp_path / "killed-training" / "state.pt", tmp_path / "whole-training/state.pt"
-    command = [
-        sys.executable,
-        recipe.__file__,
-        pictures,
-        "-o",
-        tmp_path / "killed",
-        *options,
-    ]
+    command = [sys.executable, recipe.__file__, pictures, "-o", tmp_path / "killed", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
         while not killed.exists() and process.poll() is None and time.monotonic() < deadline:
