@@ -213,7 +213,7 @@ def check_model(
         model: The model; `InBatches` of its denoiser bounds the memory that many pictures take.
         images: Pictures to take there and back, (N, C, H, W), in [−1, 1].
         latents: Noise to take there and back, (M, C, H, W).
-        plan: The spacing and the depth; its steps and its solver are not used.
+        plan: The spacing, the depth, the dither; its steps and its solver are not used.
         steps: Numbers of steps, rising.
         methods: Names from `SOLVERS`; the last is what the verdict is about.
         watch: Sees the table grow.
@@ -277,7 +277,8 @@ def _there_and_back(
     drawn = sample_latents(core, latents, plan)
     started = time.perf_counter()
     there = invert_images(model, images, plan)
-    back = invert_images(core, drawn, plan)
+    # What is drawn has the noise of t = 0 already: it is where a clean picture has to get to.
+    back = invert_images(core, drawn, replace(plan, dither=False))
     seconds = time.perf_counter() - started
     count = len(images) + len(latents)
     return (

@@ -11,6 +11,7 @@ from ddim_interp.choice import choose
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
+from ddim_interp.latents import draw_for
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Images, Latents
 from ddim_interp.solver import State, settle
@@ -46,7 +47,7 @@ class Inversion:
 
     @property
     def latents(self) -> Latents:
-        """x_T, (N, C, H, W)."""
+        """x_T, (N, C, H, W); a dither is not in it, and `state` has both."""
         return self.state.x
 
     def __repr__(self) -> str:
@@ -68,7 +69,8 @@ class Inversion:
 def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwatched) -> Inversion:
     """Find the latents that decode to these pictures, and decode them to see.
 
-    Inversion starts at t = 0, ends where sampling starts, and never clamps.
+    Inversion starts at t = 0, with the noise of t = 0 if the plan says so (`Plan.dither`), ends
+    where sampling starts, and never clamps.
 
     Args:
         model: The model.
@@ -95,6 +97,10 @@ def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion
     grid, solver = plan.walk(model.schedule)
     x_0 = model.encode(images)
     floor = None if model.autoencoder is None else model.decode(x_0)
+    dither = None
+    if plan.dither:
+        dither = grid[-1].noise * draw_for(images, model.shape).to(x_0)
+        x_0 = x_0 + dither
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []
     walk = invert(counted, x_0, grid, solver)
@@ -102,11 +108,12 @@ def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion
         if state.residual is not None:
             residuals.append(state.residual)
     spent = counted.spent(len(x_0))
-    state, seen = settle(solver, state), state.decoded
+    seen = state.decoded
+    state = replace(settle(solver, state), dither=dither)
     if seen is None:
         decoded = sample_latents(model, state, plan, watch, counted)
     else:
-        decoded = model.decode(seen)
+        decoded = model.decode(_without(dither, seen))
     certificates = certify(images, decoded, state.x, residuals, spent, state.level, floor)
     return Inversion(state, decoded, certificates, counted.nfe, images, plan, floor=floor)
 
@@ -133,7 +140,11 @@ def sample_latents(
     walk = sample(counted or model.denoiser, start, grid, solver)
     for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
         pass
-    return model.decode(state.x)
+    return model.decode(_without(start.dither, state.x))
+
+
+def _without(dither: Tensor | None, x_0: Tensor) -> Tensor:
+    return x_0 if dither is None else x_0 - dither.to(x_0)
 
 
 def _times(shape: tuple[int, ...]) -> str:

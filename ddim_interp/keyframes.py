@@ -263,10 +263,12 @@ def join_states(states: Sequence[State]) -> State:
             "all pictures with the same --steps, --spacing and --solver."
         )
     memory = zip(*([tensor for _, tensor in state.memory] for state in states), strict=True)
+    dithers = [torch.zeros_like(s.x) if s.dither is None else s.dither for s in states]
     return State(
         torch.cat([state.x for state in states]),
         first.level,
         tuple((level, torch.cat(one)) for level, one in zip(kept, memory, strict=True)),
+        dither=None if all(s.dither is None for s in states) else torch.cat(dithers),
     )
 
 
@@ -337,6 +339,8 @@ def _invert(
     state = inversion.state
     tensors = {"latents": state.x, "residuals": model.place(images) - inversion.decoded}
     tensors |= {f"memory.{i}": tensor for i, (_, tensor) in enumerate(state.memory)}
+    if state.dither is not None:
+        tensors["dither"] = state.dither
     note = {
         "level": state.level,
         "memory": [level for level, _ in state.memory],
@@ -355,11 +359,11 @@ def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> _Inverted:
     memory = tuple(
         (Level(*level), tensors[f"memory.{i}"]) for i, level in enumerate(note["memory"])
     )
-    state = State(tensors["latents"], Level(*note["level"]), memory)
+    state = State(tensors["latents"], Level(*note["level"]), memory, dither=tensors.get("dither"))
     keyframes = tuple(
         Keyframe(
             picture.name,
-            _pick(state, i),
+            _pick(state, i, model.device),
             picture,
             tensors["residuals"][i],
             parse_certificate(note["certificates"][i]),
@@ -394,21 +398,22 @@ def _from_file(model: Model, path: str, index: str | None, plan: Plan) -> list[K
     return [
         Keyframe(
             f"{Path(path).name}#{i}",
-            State(
-                model.place(file.state.x[i : i + 1]),
-                file.state.level,
-                tuple((lv, t[i : i + 1].to(model.device)) for lv, t in file.state.memory),
-            ),
+            _pick(file.state, i, model.device),
             certificate=file.certificate(i),
         )
         for i in chosen
     ]
 
 
-def _pick(state: State, i: int) -> State:
-    return replace(
-        state,
-        x=state.x[i : i + 1],
-        memory=tuple((level, tensor[i : i + 1]) for level, tensor in state.memory),
-        residual=None,
+def _pick(state: State, i: int, device: torch.device) -> State:
+    """One of a batch, where the model runs."""
+
+    def pick(each: Tensor) -> Tensor:
+        return each[i : i + 1].to(device)
+
+    return State(
+        pick(state.x),
+        state.level,
+        tuple((level, pick(tensor)) for level, tensor in state.memory),
+        dither=None if state.dither is None else pick(state.dither),
     )

@@ -3,6 +3,7 @@
 z.safetensors
 ├── latents        (N, C, H, W) float32     x_T
 ├── memory.0 …     (N, C, H, W)             what the solver must keep besides x_T, if anything
+├── dither         (N, C, H, W) float32     what to take off decoded pictures, if anything
 └── metadata       ddim_interp = JSON       see `LatentFile`
 """
 
@@ -101,6 +102,8 @@ def write_latents(
     tensors = {"latents": state.x.float()}
     for number, (_, tensor) in enumerate(state.memory):
         tensors[f"memory.{number}"] = tensor
+    if state.dither is not None:
+        tensors["dither"] = state.dither.float()
     note = describe_latents(state, model, plan, sources)
     write_tensors(path, tensors, {_KEY: pack(note)}, overwrite=overwrite)
 
@@ -162,7 +165,9 @@ def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
                 parse_certificate(entry["certificate"])
         plan = dict(note["plan"])
         owner, weights = str(note["model"]), str(note["weights_sha256"])
-        whole = all(tensor.shape == latents.shape for _, tensor in memory)
+        dither = tensors.get("dither")
+        others = [tensor for _, tensor in memory] + ([] if dither is None else [dither])
+        whole = all(tensor.shape == latents.shape for tensor in others)
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole or latents.dtype != torch.float32 or len(shape) != 3 or not count:
@@ -172,7 +177,8 @@ def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
         )
     if model is not None:
         _check_owner(path, owner, weights, (shape[0], shape[1], shape[2]), model)
-    return LatentFile(State(latents, level, memory), owner, weights, plan, sources)
+    state = State(latents, level, memory, dither=dither)
+    return LatentFile(state, owner, weights, plan, sources)
 
 
 def _check_owner(

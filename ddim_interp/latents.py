@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from hashlib import sha256
 
 import torch
 from torch import Generator, Tensor
 
 from ddim_interp.errors import ArgumentError
-from ddim_interp.shapes import Latents
+from ddim_interp.shapes import Images, Latents
 
 __all__ = [
     "LatentStatistics",
     "draw",
+    "draw_for",
     "draw_like_diffusers",
     "latent_power",
     "measure_latents",
@@ -52,6 +54,25 @@ def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Latents:
             raise ArgumentError(f"Seed {seed} is out of range; use 0 to {_LARGEST_SEED}.")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def draw_for(images: Images, shape: tuple[int, int, int]) -> Latents:
+    """Noise that is each picture's own: the same on any device, in any batch.
+
+    Args:
+        images: Pictures, (N, …), whose pixels are the seeds.
+        shape: (C, H, W) of the noise.
+
+    Returns: Noise, (N, C, H, W), float32, on the CPU.
+
+    Example:
+        >>> black, white = torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
+        >>> both = draw_for(torch.cat([black, white]), (3, 8, 8))
+        >>> bool((both[1] == draw_for(white, (3, 8, 8))[0]).all()), bool((both[0] == both[1]).all())
+        (True, False)
+    """
+    pixels = [image.contiguous().numpy().tobytes() for image in images.float().cpu()]
+    return draw([int(sha256(each).hexdigest()[:15], 16) for each in pixels], shape)
 
 
 def draw_like_diffusers(

@@ -92,11 +92,18 @@ class Plan:
         depth: How far up the noise axis, as a share of the timesteps: 1 is pure noise. Short of it
             latents still hold the coarse picture, so that what is between two stays closer to both,
             and no seed can stand for one. The steps are as many, and finer.
+        dither: Whether a picture is given the noise of t = 0, where inversion starts. The model
+            knows no clean pictures there, only √ᾱ_0 x_0 + √(1−ᾱ_0) ε, and takes what has no such
+            noise for something smoother than a picture: its latent comes out too quiet. The noise
+            is the picture's own (`draw_for`), is kept with the latent, and is taken off again from
+            what that decodes to, so it costs the round trip nothing.
 
     References:
         Ho et al. (2020), Denoising diffusion probabilistic models, arXiv:2006.11239, fig. 9
         (interpolations at several depths).
         Meng et al. (2022), SDEdit, arXiv:2108.01073 (editing at partial depth).
+        Roberts (1962), Picture coding using pseudo-random noise, IRE Transactions on Information
+        Theory 8 (noise added before and subtracted after, known at both ends).
 
     Example:
         >>> grid, solver = Plan(steps=8, solver="heun").walk(NoiseSchedule.from_config({}))
@@ -108,6 +115,7 @@ class Plan:
     spacing: str = "log-snr"
     solver: Solver | str = "auto"
     depth: float = 1.0
+    dither: bool = True
 
     def walk(self, schedule: NoiseSchedule) -> tuple[Grid, Solver]:
         """The levels visited, noisy to clean, ending at t = 0, and what steps between them.
@@ -151,12 +159,13 @@ class Plan:
 
         Example:
             >>> Plan.parse(Plan(30, solver="heun").describe())
-            Plan(steps=30, spacing='log-snr', solver='heun', depth=1.0)
+            Plan(steps=30, spacing='log-snr', solver='heun', depth=1.0, dither=True)
         """
         read: dict[str, Any] = {}
-        for name, kinds in (("steps", int), ("spacing", str), ("solver", str), ("depth", float)):
+        kinds = {"steps": int, "spacing": str, "solver": str, "depth": float, "dither": bool}
+        for name, kind in kinds.items():
             value = described.get(name) if isinstance(described, dict) else None
-            if isinstance(value, kinds) and (name != "solver" or value in SOLVERS):
+            if type(value) is kind and (name != "solver" or value in SOLVERS):
                 read[name] = value
         return cls(**read)
 
@@ -168,4 +177,5 @@ class Plan:
             "spacing": self.spacing,
             "solver": solver,
             "depth": self.depth,
+            "dither": self.dither,
         }

@@ -316,6 +316,8 @@ class Morph:
         memory = tuple((level, self.path.carry(kept, u)) for level, kept in together.memory)
         start = State(self.path(u), together.level, memory)
         x_0 = last(sample(counted or self.model.for_frames, start, grid, solver)).x
+        if together.dither is not None:
+            x_0 = x_0 - self._faded(together.dither)(u)
         images = self.model.decode(x_0)
         return images if self.style.raw else images + self._correction(u)
 
@@ -323,8 +325,12 @@ class Morph:
     def _correction(self) -> EndCorrection:
         none = torch.zeros(self.model.picture_shape, device=self.model.device)
         residuals = [none if k.residual is None else k.residual for k in self.keyframes]
+        return self._faded(torch.stack(residuals))
+
+    def _faded(self, residuals: Tensor) -> EndCorrection:
+        """What belongs to the keyframes, (K, C, H, W), and fades out around them."""
         knots = self.path.knots[: len(self.keyframes)]
-        return EndCorrection(torch.stack(residuals), knots, self.style.loop)
+        return EndCorrection(residuals, knots, self.style.loop)
 
     @cached_property
     def _paste(self) -> Paste | None:

@@ -10,7 +10,8 @@ pictures; what a repair cost is what it fades in there.
 
 `forward-K` gets at the cause. Plain areas of a picture come out of the first steps of an inversion
 as areas of plain noise; drawn noise knows nothing of them (Staniszewski et al. 2024, There and back
-again, arXiv:2410.23530). The noise of a picture is always the same.
+again, arXiv:2410.23530). The noise of a picture is always the same. `Plan.dither` is the step
+before the first, the one that can be taken back.
 """
 
 import re
@@ -23,10 +24,8 @@ from torch import Tensor
 from ddim_interp.checks import certify
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
-from ddim_interp.files import sha256_bytes
-from ddim_interp.grid import Grid
 from ddim_interp.inversion import Inversion, sample_latents
-from ddim_interp.latents import draw
+from ddim_interp.latents import draw_for
 from ddim_interp.model import Model
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Latents
@@ -83,7 +82,10 @@ def repair_inversion(
                 f"{name} would skip all {len(grid) - 1} steps, and leave nothing of the picture; "
                 "skip fewer."
             )
-        noised = State(_noised(model.encode(inversion.images), grid, skipped), grid[-1 - skipped])
+        x_0 = model.encode(inversion.images)
+        noise = draw_for(inversion.images, model.shape).to(x_0)
+        start = grid[-1 - skipped]
+        noised = State(diffuse(x_0, noise, grid[-1], start), start)
         upper = grid[:-skipped]
         walk = invert(counted, noised, upper, solver)
         for state in watch(walk, about_steps(upper, solver), "repairing"):
@@ -176,14 +178,6 @@ def diffuse(x_s: Latents, noise: Latents, s: Level, t: Level) -> Latents:
     return x_t
 
 
-def _noised(x_0: Tensor, grid: Grid, skipped: int) -> Latents:
-    """x_0 after the first steps; each is its own seed, in whatever batch."""
-    _, channels, height, width = x_0.shape
-    seeds = [int(sha256_bytes(one.cpu().numpy().tobytes())[:15], 16) for one in x_0]
-    noise = draw(seeds, (channels, height, width))
-    return diffuse(x_0, noise.to(x_0), grid[-1], grid[-1 - skipped])
-
-
 def _normalised(state: State, over: tuple[int, ...]) -> State:
     """Latents of power 1; of mean 0 too, where each channel is brought to it by itself.
 
@@ -197,4 +191,5 @@ def _normalised(state: State, over: tuple[int, ...]) -> State:
         moved: Latents = (gain * (x.double() - mean)).to(x.dtype)
         return moved
 
-    return State(move(state.x), state.level, tuple((lv, move(x)) for lv, x in state.memory))
+    memory = tuple((level, move(x)) for level, x in state.memory)
+    return replace(state, x=move(state.x), memory=memory)

@@ -124,12 +124,17 @@ class PictureGrid:
     def _state(self, weights: Tensor) -> State:
         """The latents of some cells, and whatever else the solver keeps."""
         blend, together = find_blend(self.blend), self._together
+        # A dither is known of the keyframes alone.
+        at = (weights == 1).to(together.x)
         return State(
             blend.carry(together.x, together.x, weights),
             together.level,
             tuple(
                 (level, blend.carry(together.x, kept, weights)) for level, kept in together.memory
             ),
+            dither=None
+            if together.dither is None
+            else torch.einsum("fk,kchw->fchw", at, together.dither),
         )
 
     def draw(self, counted: CountCalls | None = None, watch: Watch = unwatched) -> Iterator[Frame]:

@@ -145,6 +145,30 @@ def latents() -> None:
     )
 
 
+def dither() -> None:
+    """What pictures are taken for, without the noise of t = 0 and with it."""
+    rows = []
+    for option in ("--no-dither", "--dither"):
+        told = check(*IMAGES, "--steps", "15", "--method", "auto", option)
+        (r,) = told["table"]
+        pictures = told["pictures"]
+        white = sum(p["whiteness"] for p in pictures) / len(pictures)
+        grades = [p["grade"] for p in pictures]
+        said = ", ".join(f"{grades.count(g)} {g}" for g in dict.fromkeys(sorted(grades)))
+        rows.append(
+            f"| `{option}` | {r['nfe']:.0f} | {r['mse']:.1e} | {r['max_level']} "
+            f"| {r['latent_power']:.3f} | {white:.1f} | {said} |"
+        )
+    renew(
+        PAGE,
+        dither=table(
+            "| | evaluations | error | worst level | \\|z\\|²/d | patch correlation, × noise "
+            "| grades |",
+            rows,
+        ),
+    )
+
+
 def strangers() -> None:
     """Pictures that the model knows nothing like."""
     with tempfile.TemporaryDirectory() as folder:
@@ -208,6 +232,7 @@ PARTS: dict[str, Callable[[], None]] = {
         another_network,
         precisions,
         latents,
+        dither,
         strangers,
         repairs,
     )

@@ -25,6 +25,7 @@ WAYS = {
     "lol": "`--blend lol`",
     "adain": "`--blend adain`",
     "lerp": "`--blend lerp`",
+    "slerp, no dither": "`--no-dither`",
     "slerp, forward-2": "`--repair forward-2`",
     "slerp, forward-4": "`--repair forward-4`",
     "slerp, renormalise": "`--repair renormalise`",

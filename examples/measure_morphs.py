@@ -80,6 +80,9 @@ def middles(model: Model, pictures: Tensor, plan: Plan, count: int) -> Iterable[
         shallow = replace(plan, depth=depth)
         partial = [invert_images(model, batch, shallow) for batch in pictures.split(16)]
         yield f"slerp, depth {depth}", half_way(model, partial, shallow, "slerp")
+    bare = replace(plan, dither=False)
+    clean = [invert_images(model, batch, bare) for batch in pictures.split(16)]
+    yield "slerp, no dither", half_way(model, clean, bare, "slerp")
     for solver in ("leapfrog", "ddim"):
         other = Plan(20, solver=solver)
         found = [invert_images(model, batch, other) for batch in pictures.split(16)]

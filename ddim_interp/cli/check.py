@@ -52,6 +52,11 @@ class _Steps(click.ParamType[tuple[int, ...]]):
     help="Also write it all to an HTML file.",
 )
 @click.option("--repairs", is_flag=True, help="Also show what repairs of the latents would cost.")
+@click.option(
+    "--dither/--no-dither",
+    default=True,
+    help="Give pictures the noise that the model expects at t = 0, and take it off again.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 if the verdict is bad.")
 @options.run_options(resume=False)
 def check(
@@ -63,6 +68,7 @@ def check(
     seeds: list[int],
     report_file: str | None,
     repairs: bool,
+    dither: bool,
     strict: bool,
 ) -> int:
     """Take pictures into noise space and back, in several ways, and say how well that went.
@@ -77,7 +83,7 @@ def check(
     chosen = (*SOLVERS, _REFERENCE) if "all" in methods else methods or ("ddim-naive", _REFERENCE)
     if _REFERENCE in chosen:  # the verdict is about the last
         chosen = (*(name for name in chosen if name != _REFERENCE), _REFERENCE)
-    order = FindingsOrder(images, report_file, steps, chosen, spacing, seeds, repairs)
+    order = FindingsOrder(images, report_file, steps, chosen, spacing, seeds, repairs, dither)
     found = run.produce(order)
     for line in _summary(found.facts):
         run.echo(line)

@@ -20,6 +20,7 @@ __all__ = ["grid"]
 )
 @click.option("--raw", is_flag=True, help="Decode the corners too, instead of showing them.")
 @options.plan_options
+@options.dither_option
 @options.run_options()
 def grid(
     run: options.Run,
@@ -31,6 +32,7 @@ def grid(
     blend: str,
     raw: bool,
     wishes: dict[str, Any],
+    dither: bool | None,
 ) -> None:
     """Fill a grid between four corners, given in reading order: A B above, C D below.
 
@@ -42,6 +44,6 @@ def grid(
     from ddim_interp.keyframes import plan_for
     from ddim_interp.production.grid import GridOrder
 
-    plan = plan_for(keyframes, **wishes)
+    plan = plan_for(keyframes, dither=dither, **wishes)
     run.produce(GridOrder(keyframes, out, plan, rows, columns, across, blend, raw))
     run.echo_output(out)

@@ -13,6 +13,7 @@ __all__ = ["invert"]
 @click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
 @options.plan_options
+@options.dither_option
 @options.repair_option
 @click.option("--strict", is_flag=True, help="Exit with 1 if a verdict is bad.")
 @options.run_options()
@@ -21,6 +22,7 @@ def invert(
     images: tuple[str, ...],
     out: str,
     wishes: dict[str, Any],
+    dither: bool | None,
     repair: str | None,
     strict: bool,
 ) -> int:
@@ -32,7 +34,8 @@ def invert(
     from ddim_interp.keyframes import plan_for
     from ddim_interp.production.latents import LatentsOrder
 
-    found = run.produce(LatentsOrder(images, out, plan_for(images, **wishes), repair))
+    plan = plan_for(images, dither=dither, **wishes)
+    found = run.produce(LatentsOrder(images, out, plan, repair))
     for image in found.facts["images"]:
         if image["verdict"]:
             run.echo(f"{image['source']}: {image['verdict']}")

@@ -75,6 +75,7 @@ __all__ = ["morph"]
 @click.option("--realism", is_flag=True, help="Say in --json how real the middles are.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if an inversion's verdict is bad.")
 @options.plan_options
+@options.dither_option
 @options.run_options()
 def morph(
     run: options.Run,
@@ -100,6 +101,7 @@ def morph(
     realism: bool,
     strict: bool,
     wishes: dict[str, Any],
+    dither: bool | None,
 ) -> int:
     """Glide from keyframe to keyframe through the model's noise space.
 
@@ -130,7 +132,7 @@ def morph(
         paste=paste,
         feather=feather,
     )
-    plan = plan_for(keyframes, **wishes)
+    plan = plan_for(keyframes, dither=dither, **wishes)
     film = run.produce(
         FilmOrder(keyframes, out, plan, style, fps, upscale or None, repair, realism)
     )

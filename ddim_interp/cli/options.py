@@ -39,6 +39,7 @@ __all__ = [
     "Numbers",
     "Run",
     "Seeds",
+    "dither_option",
     "fetch",
     "output_option",
     "overwrite_option",
@@ -193,6 +194,13 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     return _plan_options(command)
 
+
+dither_option = click.option(
+    "--dither/--no-dither",
+    default=None,
+    help="Give pictures the noise that the model expects at t = 0, and take it off again in the "
+    f"end.  {_AS_FOUND} dither]",
+)
 
 _batch_size_option = click.option(
     "--batch-size",

@@ -35,6 +35,8 @@ class FindingsOrder:
         spacing: How steps are laid.
         seeds: Noise to take there and back.
         repairs: Whether to say what repairs of the latents would cost.
+        dither: Whether pictures are given the noise of t = 0; see `Plan`. What the model draws
+            itself has it.
     """
 
     sources: Sequence[StrPath] = ()
@@ -44,6 +46,7 @@ class FindingsOrder:
     spacing: str = "log-snr"
     seeds: Sequence[int] = (0, 1)
     repairs: bool = False
+    dither: bool = True
 
     def check(self, *, replace: bool) -> None:
         """Refuse what cannot be made, before a model is loaded."""
@@ -63,7 +66,8 @@ class FindingsOrder:
     def make(self, attempt: Attempt) -> Product:
         """Take pictures and noise there and back; write the page, if there is to be one."""
         watch = attempt.pipe.progress_bar
-        model, plan = attempt.pipe.model, Plan(spacing=self.spacing)
+        model = attempt.pipe.model
+        plan = Plan(spacing=self.spacing, dither=self.dither and bool(self.sources))
         counted = CountCalls(model.denoiser)
         careful = replace(model, denoiser=InBatches(counted, attempt.batch_size))
         latents = draw(self.seeds, model.shape)

@@ -53,6 +53,8 @@ class State:
             square, in the units of x at the cleaner end of the step, so that 2/255 is one 8-bit
             level there. None where nothing had to be solved, or nothing was measured.
         decoded: The pictures that x decodes to, (N, C, H, W), where the solver had to look.
+        dither: What x decodes to besides the picture, and is to be taken off it, (N, C, H, W); see
+            `Plan`. It travels with the latents of an inversion; no solver looks at it.
     """
 
     x: Latents
@@ -60,6 +62,7 @@ class State:
     memory: Memory = ()
     residual: Tensor | None = None
     decoded: Tensor | None = None
+    dither: Tensor | None = None
 
 
 @runtime_checkable
