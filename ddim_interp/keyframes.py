@@ -21,7 +21,13 @@ from ddim_interp.files import StrPath, sha256_bytes, sha256_file, shown
 from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.keep import Keep, Kept, forget, keep_frames
-from ddim_interp.latent_file import parse_certificate, read_latents, read_latents_recipe
+from ddim_interp.latent_file import (
+    parse_certificate,
+    read_latents,
+    read_latents_recipe,
+    restore_state,
+    state_tensors,
+)
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.model import Model, Plan
 from ddim_interp.repair import repair_inversion
@@ -337,10 +343,8 @@ def _invert(
     if repair is not None:
         inversion = repair_inversion(model, inversion, repair, watch)
     state = inversion.state
-    tensors = {"latents": state.x, "residuals": model.place(images) - inversion.decoded}
-    tensors |= {f"memory.{i}": tensor for i, (_, tensor) in enumerate(state.memory)}
-    if state.dither is not None:
-        tensors["dither"] = state.dither
+    residuals = model.place(images) - inversion.decoded
+    tensors = {**state_tensors(state), "residuals": residuals}
     note = {
         "level": state.level,
         "memory": [level for level, _ in state.memory],
@@ -356,10 +360,8 @@ def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> _Inverted:
     """The keyframes that `_invert` found."""
     note = json.loads(kept.text)
     tensors = {name: tensor.to(model.device) for name, tensor in kept.tensors.items()}
-    memory = tuple(
-        (Level(*level), tensors[f"memory.{i}"]) for i, level in enumerate(note["memory"])
-    )
-    state = State(tensors["latents"], Level(*note["level"]), memory, dither=tensors.get("dither"))
+    memory = [Level(*level) for level in note["memory"]]
+    state = restore_state(tensors, Level(*note["level"]), memory)
     keyframes = tuple(
         Keyframe(
             picture.name,

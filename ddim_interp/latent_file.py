@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddim_interp.checks import Certificate
 from ddim_interp.errors import ArgumentError, LatentsError
@@ -30,7 +31,9 @@ __all__ = [
     "parse_certificate",
     "read_latents",
     "read_latents_recipe",
+    "restore_state",
     "source_note",
+    "state_tensors",
     "write_latents",
 ]
 
@@ -99,13 +102,29 @@ def write_latents(
         StorageError: The disk is full, or fails.
     """
     check_latents_name(path)
-    tensors = {"latents": state.x.float()}
-    for number, (_, tensor) in enumerate(state.memory):
-        tensors[f"memory.{number}"] = tensor
-    if state.dither is not None:
-        tensors["dither"] = state.dither.float()
+    tensors = state_tensors(state)
+    tensors |= {name: tensors[name].float() for name in ("latents", "dither") if name in tensors}
     note = describe_latents(state, model, plan, sources)
     write_tensors(path, tensors, {_KEY: pack(note)}, overwrite=overwrite)
+
+
+def state_tensors(state: State) -> dict[str, Tensor]:
+    """All that a state has to keep, by name; `restore_state` takes it."""
+    tensors = {"latents": state.x}
+    tensors |= {f"memory.{i}": tensor for i, (_, tensor) in enumerate(state.memory)}
+    return tensors if state.dither is None else tensors | {"dither": state.dither}
+
+
+def restore_state(tensors: Mapping[str, Tensor], level: Level, memory: Sequence[Level]) -> State:
+    """The state whose `state_tensors` these are.
+
+    Args:
+        tensors: By name.
+        level: Its level.
+        memory: The levels of what it remembers.
+    """
+    kept = tuple((each, tensors[f"memory.{i}"]) for i, each in enumerate(memory))
+    return State(tensors["latents"], level, kept, dither=tensors.get("dither"))
 
 
 def check_latents_name(path: StrPath) -> None:
@@ -155,19 +174,15 @@ def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
         latents = tensors["latents"]
         count, *shape = latents.shape
         level = Level(*map(float, note["level"]))
-        memory = tuple(
-            (Level(*map(float, entry)), tensors[f"memory.{number}"])
-            for number, entry in enumerate(note.get("memory", ()))
-        )
+        remembered = [Level(*map(float, entry)) for entry in note.get("memory", ())]
+        state = restore_state(tensors, level, remembered)
         sources = tuple(dict(entry) for entry in note.get("sources", ()))
         for entry in sources:
             if entry.get("certificate") is not None:
                 parse_certificate(entry["certificate"])
         plan = dict(note["plan"])
         owner, weights = str(note["model"]), str(note["weights_sha256"])
-        dither = tensors.get("dither")
-        others = [tensor for _, tensor in memory] + ([] if dither is None else [dither])
-        whole = all(tensor.shape == latents.shape for tensor in others)
+        whole = all(each.shape == latents.shape for each in state_tensors(state).values())
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole or latents.dtype != torch.float32 or len(shape) != 3 or not count:
@@ -177,7 +192,6 @@ def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:
         )
     if model is not None:
         _check_owner(path, owner, weights, (shape[0], shape[1], shape[2]), model)
-    state = State(latents, level, memory, dither=dither)
     return LatentFile(state, owner, weights, plan, sources)
 
 
