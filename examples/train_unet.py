@@ -3,9 +3,10 @@
     python examples/train_unet.py PICTURES -o MODEL
 
 PICTURES is a folder or a tar. Pictures in subfolders have the subfolder as their class, and a class
-counts by the square root of its size, so that a large one does not drown the rest. MODEL becomes a
-diffusers folder; `ddim-interp morph --model MODEL` takes it. Beside it, MODEL-training holds the
-log, sheets of samples and state.pt: after a kill, the same command goes on from there.
+counts by the square root of its size, so that a large one does not drown the rest; small ones count
+as one. MODEL becomes a diffusers folder; `ddim-interp morph --model MODEL` takes it. Beside it,
+MODEL-training holds the log, sheets of samples and state.pt: after a kill, the same command goes on
+from there.
 
 The recipe. Pictures are drowned in noise, x_t = √ᾱ x_0 + √(1−ᾱ) ε, and the network learns to tell
 v = √ᾱ ε − √(1−ᾱ) x_0 (Salimans & Ho 2022, arXiv:2202.00512, appendix D) under the plain squared
@@ -56,6 +57,7 @@ from ddim_interp.unet import UNet2DModel
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 BANDS = 4  # the log gives the loss by quarters of the timesteps: one figure would hide the shapes
+FEW = 20  # pictures that a class needs to count as one
 PREDICTIONS: dict[str, PredictionType] = {"v": "v_prediction", "epsilon": "epsilon"}
 
 
@@ -76,14 +78,24 @@ class Pictures:
 
     @classmethod
     def load(cls, source: Path, side: int, balance: float) -> "Pictures":
-        """Read the central square of every picture; class c of n_c pictures weighs n_c^balance."""
-        squares, classes = [], []
-        for name, data in picture_files(source):
-            with Image.open(data) as image:
-                squares.append(central_square(image.convert("RGB"), side))
-            classes.append(Path(name).parent)
-        if not squares:
+        """Read the central square of every picture; class c of n_c pictures weighs n_c^balance.
+
+        Classes of less than `FEW` pictures count as one: alone, each of their pictures would be
+        drawn so often that the network learned it by heart.
+        """
+
+        def square(file: tuple[str, BytesIO]) -> np.ndarray:
+            with Image.open(file[1]) as image:
+                return central_square(image.convert("RGB"), side)
+
+        files = list(picture_files(source))
+        if not files:
             sys.exit(f"{source} holds no picture; give a folder or a tar with some.")
+        with ThreadPoolExecutor() as pool:
+            squares = list(pool.map(square, files))
+        folders = [Path(name).parent for name, _ in files]
+        sizes = Counter(folders)
+        classes = [folder if sizes[folder] >= FEW else None for folder in folders]
         counts = Counter(classes)
         return cls(
             torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous(),
@@ -227,6 +239,7 @@ class Training:
         self.options = options
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_gpu = self.device.type == "cuda"
+        torch.backends.cudnn.benchmark = True  # shapes never change: choose the fastest once
         self.bf16 = (
             torch.cuda.is_bf16_supported(including_emulation=False)
             if on_gpu

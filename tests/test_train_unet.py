@@ -94,10 +94,18 @@ def test_a_tar_holds_the_same_pictures_as_its_folder(pictures: Path, tmp_path: P
     assert torch.equal(folder.weights, packed.weights)
 
 
-def test_a_class_counts_by_the_root_of_its_size(pictures: Path) -> None:
+def test_a_class_counts_by_the_root_of_its_size(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "FEW", 1)
     drawn = recipe.Pictures.load(pictures, 18, 0.5).draw(4000, 16, True, Generator().manual_seed(0))
     blue = (drawn[:, 2].mean((1, 2)) > 0).float().mean().item()
     assert blue == pytest.approx(1 / (1 + 9**0.5), abs=0.03)
+
+
+def test_classes_of_few_pictures_count_as_one(pictures: Path) -> None:
+    weights = recipe.Pictures.load(pictures, 18, 0.5).weights
+    assert torch.equal(weights, torch.full((10,), 10**-0.5))
 
 
 def test_without_a_picture_it_says_so(tmp_path: Path) -> None:
