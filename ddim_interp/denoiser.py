@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ddim_interp.precision import true_float32
 from ddim_interp.schedule import Level, PredictionType
 from ddim_interp.shapes import Images, Latents
 
@@ -119,7 +120,8 @@ class NetworkDenoiser:
         inputs = [x_t.to(self.dtype or x_t.dtype), timestep]
         if self.class_label is not None:
             inputs.append(torch.full((len(x_t),), self.class_label, device=x_t.device))
-        output = self.network(*inputs)
+        with true_float32(x_t.device):
+            output = self.network(*inputs)
         output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         return split_output(output, x_t, t, self.prediction_type)
 

@@ -5,7 +5,7 @@ Works as diffusers' DDIMPipeline for code written against it, and has the toolki
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from ddim_interp.autoencoder import DiffusersAutoencoder
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
+from ddim_interp.compiled import Compiled, warn
 from ddim_interp.convert import as_folder
 from ddim_interp.denoiser import Denoiser, Fallback, NetworkDenoiser
 from ddim_interp.errors import ArgumentError, ModelError
@@ -22,7 +23,7 @@ from ddim_interp.latents import draw_like_diffusers
 from ddim_interp.model import Model
 from ddim_interp.network import UNet2DModel
 from ddim_interp.networks import Network
-from ddim_interp.precision import draft_dtype, parse_device, parse_dtype
+from ddim_interp.precision import draft_dtype, parse_device, parse_dtype, true_float32
 from ddim_interp.scheduler import DDIMScheduler
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
@@ -67,6 +68,8 @@ class DDIMPipeline(Pipeline):
         self.warning: str | None = None
         self._draft: Network | None = None
         self._wide: Network | None = None
+        self._compiled: Compiled | None = None
+        self._say: Callable[[str], None] | None = None  # compiles, if there is somebody to tell
         self._draft_dtype: torch.dtype | None = None
         self._bar: dict[str, Any] = {}
 
@@ -178,7 +181,19 @@ class DDIMPipeline(Pipeline):
                     self.autoencoder.to(parse_device(place))
         # Channels beside each other in memory suit convolutions on every device.
         self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._draft = self._wide = None
+        self._draft = self._wide = self._compiled = None
+        return self
+
+    def compile(self, say: Callable[[str], None] = warn) -> "DDIMPipeline":
+        """Draw frames by a compiled network from now on; returns itself.
+
+        It pays on a GPU, for films of large networks: the first frame comes up to a minute later.
+        Inversion is done by the network as it is. Last bits may differ from run to run.
+
+        Args:
+            say: Takes one line if the network cannot be compiled; frames are drawn all the same.
+        """
+        self._say, self._compiled = say, None
         return self
 
     @property
@@ -196,6 +211,7 @@ class DDIMPipeline(Pipeline):
         """The precisions in use: of the network and, where it is another, of frames."""
         draft = self._draft_dtype or self.dtype
         words = [str(self.dtype)] + ([f"{draft} for frames"] if draft != self.dtype else [])
+        words += ["compiled"] if self._say else []
         return ", ".join(words).replace("torch.", "")
 
     @property
@@ -219,6 +235,10 @@ class DDIMPipeline(Pipeline):
             if self._draft is None:
                 self._draft = copy.deepcopy(self.unet).to(self._draft_dtype)
             draft = NetworkDenoiser(self._draft, kind, self._draft_dtype, label)
+        if self._say:
+            network = self._draft or self.unet
+            self._compiled = self._compiled or Compiled(network, say=self._say)
+            draft = NetworkDenoiser(self._compiled, kind, network.dtype, label)
         return Model(
             denoiser,
             self.scheduler.schedule,
@@ -270,7 +290,8 @@ class DDIMPipeline(Pipeline):
         labels = None if label is None else torch.full(shape[:1], label, device=self.device)
         self.scheduler.set_timesteps(num_inference_steps, self.device)
         for t in self.progress_bar(self.scheduler.timesteps, num_inference_steps):
-            output = self.unet(image.to(self.dtype), t, labels)
+            with true_float32(self.device):
+                output = self.unet(image.to(self.dtype), t, labels)
             output = getattr(output, "sample", output).to(image.dtype)
             image = self.scheduler.step(
                 output[:, : shape[1]],

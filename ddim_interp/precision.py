@@ -1,10 +1,13 @@
 """Where, and in which precision, does a network run best?"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from ddim_interp.errors import ArgumentError
 
-__all__ = ["DTYPES", "draft_dtype", "parse_device", "parse_dtype"]
+__all__ = ["DTYPES", "draft_dtype", "parse_device", "parse_dtype", "true_float32"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions by the names of the command line."""
@@ -62,3 +65,29 @@ def draft_dtype(device: torch.device) -> torch.dtype:
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+@contextmanager
+def true_float32(device: torch.device) -> Iterator[None]:
+    """Within, convolutions in float32 are float32's, on a GPU too.
+
+    torch lets them round their inputs to TF32, of 10 bits, unless it is told not to: three digits,
+    where an inversion that is undone to the last level needs seven. The setting is torch's own and
+    not ours, so it is put back.
+
+    Args:
+        device: Where the convolutions run; only CUDA knows TF32.
+    """
+    settings = torch.backends.cudnn
+    try:
+        before = device.type == "cuda" and settings.allow_tf32
+    except RuntimeError:  # someone has chosen already, by torch's newer switches
+        before = False
+    if not before:
+        yield
+        return
+    settings.allow_tf32 = False
+    try:
+        yield
+    finally:
+        settings.allow_tf32 = True

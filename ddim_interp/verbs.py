@@ -164,7 +164,7 @@ class Pipeline:
         chosen = style or Style(**options)
         chosen.check()
         model, plan = self.model, plan or plan_for(keyframes)
-        size = batch_size or default_batch_size(model.shape)
+        size = batch_size or default_batch_size(model.shape, model.device)
         found = find_keyframes(
             model, keyframes, plan, size, self.progress_bar, keep, repair, chosen.paste
         )

@@ -101,7 +101,6 @@ def test_processes_are_measured_one_by_one():
     ("options", "says"),
     [
         ({"configs": ["imagenet"]}, "choose from cifar10-32"),
-        ({"compiled": True}, "give --peer"),
         ({"rounds": 0}, "ask for 1"),
     ],
 )

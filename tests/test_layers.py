@@ -37,6 +37,8 @@ LAYERS = [
         "ends",
         "paste",
         "precision",
+        "recorded",
+        "compiled",
         "display",
     },
     {"solver"},

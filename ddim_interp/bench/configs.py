@@ -7,10 +7,11 @@ __all__ = ["CONFIGS", "Shape"]
 
 
 class Shape(NamedTuple):
-    """A network's config, and how many pictures it is given at once."""
+    """A network's config, and how many pictures it is given at once; a GPU wants more."""
 
     config: Mapping[str, Any]
     batch: int
+    batch_on_gpu: int
 
 
 _CIFAR = {
@@ -33,11 +34,11 @@ _PIXELS_256 = _CIFAR | {
 
 CONFIGS: Mapping[str, Shape] = {
     # google/ddpm-cifar10-32
-    "cifar10-32": Shape(_CIFAR, 8),
+    "cifar10-32": Shape(_CIFAR, 8, 256),
     # google/ddpm-celebahq-256
-    "celebahq-256": Shape(_PIXELS_256, 1),
+    "celebahq-256": Shape(_PIXELS_256, 1, 20),
     # google/ddpm-church-256: the same layers; two pictures at once
-    "church-256": Shape(_PIXELS_256, 2),
+    "church-256": Shape(_PIXELS_256, 2, 32),
     # The layers of Dhariwal & Nichol (2021), arXiv:2105.05233, table 4, as far as UNet2DModel has
     # them: attention at 32, 16 and 8 pixels, 64 channels a head, scale and shift, mean and variance
     "adm-256": Shape(
@@ -54,6 +55,7 @@ CONFIGS: Mapping[str, Shape] = {
             "resnet_time_scale_shift": "scale_shift",
         },
         1,
+        8,
     ),
 }
 """By name. `embedded`, the model in the package, is the one that runs when no name is given."""

@@ -12,8 +12,10 @@ from torch import Tensor
 from ddim_interp import unet
 from ddim_interp.bench.peer import make_peer
 from ddim_interp.bench.race import race
+from ddim_interp.compiled import Compiled
 from ddim_interp.errors import ArgumentError
 from ddim_interp.networks import Network
+from ddim_interp.precision import true_float32
 from ddim_interp.unet import count_flops
 
 __all__ = ["Forward", "matrix_peak", "race_forwards", "random_network"]
@@ -75,6 +77,7 @@ def race_forwards(
     batch: int,
     dtypes: Sequence[torch.dtype],
     peers: Sequence[str] = (),
+    compiled: bool = False,
     rounds: int = 5,
     device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
 ) -> list[Forward]:
@@ -86,6 +89,7 @@ def race_forwards(
         batch: Pictures at once.
         dtypes: Precisions to run it in.
         peers: From `PEERS`, which come first: speedups and gaps are against the first contestant.
+        compiled: Whether ours also runs compiled, in the last of these precisions.
         rounds: How often each one runs.
         device: Where.
 
@@ -104,14 +108,18 @@ def race_forwards(
     precision = {who: torch.float32 if who == "diffusers" else half for who in peers}
     runners: dict[str, Callable[[], Tensor]] = {}
     for who in peers:
-        peer = make_peer(who, config.to_dict(), network.state_dict(), half)
+        weights = {key: value.to(device) for key, value in network.state_dict().items()}
+        peer = make_peer(who, config.to_dict(), weights, half)
         runners[who] = partial(peer, x, t)
     for dtype in dtypes:
         who = f"ddim_interp {_word(dtype)}"
         ours = copy.deepcopy(network).to(device, dtype)
         ours = ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         precision[who] = dtype
-        runners[who] = partial(ours, x.to(dtype), t)
+        runners[who] = partial(_exactly, ours, x.to(dtype), t)
+        if compiled and dtype == half:
+            precision[f"{who} compiled"] = dtype
+            runners[f"{who} compiled"] = partial(Compiled(ours), x.to(dtype), t)
     answers = {who: _answer(run) for who, run in runners.items()}
     peaks = {dtype: matrix_peak(dtype, device) for dtype in dict.fromkeys(precision.values())}
     matrices = {f"peak {_word(dtype)}": peak[0] for dtype, peak in peaks.items()}
@@ -132,6 +140,12 @@ def race_forwards(
         )
         for who, dtype in precision.items()
     ]
+
+
+def _exactly(network: Network, x: Tensor, t: Tensor) -> Tensor:
+    with true_float32(x.device):
+        answer: Tensor = network(x, t)
+    return answer
 
 
 def _answer(run: Callable[[], object]) -> Tensor:

@@ -20,7 +20,6 @@ __all__ = ["bench"]
     "weights; may be given several times.",
 )
 @click.option("--peer", is_flag=True, help="Run diffusers beside us, if it is installed.")
-@click.option("--compiled", is_flag=True, help="And through torch.compile, which takes minutes.")
 @click.option("--growth", is_flag=True, help="Also how time grows with frames, steps, keyframes.")
 @click.option("--processes", is_flag=True, help="Also start-up, and the memory of long films.")
 @click.option("--rounds", default=5, help="How often each contestant runs.")
@@ -30,7 +29,6 @@ def bench(
     run: options.Run,
     configs: tuple[str, ...],
     peer: bool,
-    compiled: bool,
     growth: bool,
     processes: bool,
     rounds: int,
@@ -39,12 +37,15 @@ def bench(
     """Measure this model on this machine: speed, and what the precision of frames costs.
 
     All contestants run in turns, a large matrix product among them: the share is that of the
-    product's speed which a network reaches. Seconds are medians.
+    product's speed which a network reaches. Seconds are medians. With --compile, all run through
+    torch.compile as well, which takes minutes.
     """
     from ddim_interp.keyframes import plan_for
     from ddim_interp.production.bench import BenchOrder
 
-    order = BenchOrder(configs, peer, compiled, growth, processes, rounds, plan_for((), **wishes))
+    order = BenchOrder(
+        configs, peer, run.compiled, growth, processes, rounds, plan_for((), **wishes)
+    )
     for line in _lines(run.produce(order).facts):
         run.echo(line)
 

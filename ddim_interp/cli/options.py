@@ -6,7 +6,7 @@
 and these, which `run_options` hands to a command in one piece, as a `Run`:
 
 --model --class-label                   which model
---device --dtype --offline              where
+--device --dtype --compile --offline    where, and how
 --batch-size                            pictures in the network at once
 --overwrite                             whether to replace an output
 --resume --allow-drift --cache          what to keep of a run, for the next
@@ -151,6 +151,12 @@ _model_options = _stack(
         default="auto",
         help="Precision of the network; auto: float32 to invert, the fastest faithful for frames.",
     ),
+    click.option(
+        "--compile/--no-compile",
+        "compiled",
+        default=False,
+        help="Compile the network for frames: up to a minute, which long films on a GPU repay.",
+    ),
     click.option("--offline", is_flag=True, help="Open no connection."),
     click.option(
         "--class-label",
@@ -260,6 +266,7 @@ class Run:
     resume: bool = False
     allow_drift: bool = False
     cache: bool = False
+    compiled: bool = False
 
     def load(self) -> "DDIMPipeline":
         """The model that they name."""
@@ -273,6 +280,8 @@ class Run:
         pipe.set_progress_bar_config(disable=self.silent or not sys.stderr.isatty())
         if pipe.warning:
             self.say(pipe.warning)
+        if self.compiled:
+            pipe.compile(self.say)
         return pipe
 
     def produce(self, order: "Order") -> "Product":

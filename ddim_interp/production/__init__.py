@@ -141,7 +141,7 @@ def produce(
             stack.enter_context(claim(order.out))
         pipe = load()
         model = pipe.model
-        size = batch_size or default_batch_size(model.shape)
+        size = batch_size or default_batch_size(model.shape, model.device)
         keep = forget
         if resume and order.out is not None:
             identity = {"model": model.name, "weights_sha256": model.weights_sha256}

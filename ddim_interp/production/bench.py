@@ -32,7 +32,7 @@ class BenchOrder:
     Args:
         configs: Networks with random weights, from `CONFIGS`; without any, the model itself.
         peer: Whether diffusers runs beside us.
-        compiled: Whether it runs through torch.compile as well.
+        compiled: Whether all run through torch.compile as well.
         growth: Whether films are made, to see how their time grows.
         processes: Whether programs are started, to see how long that takes and what memory.
         rounds: How often each contestant runs.
@@ -56,8 +56,6 @@ class BenchOrder:
                 raise ArgumentError(
                     f"No config is called {name!r}; choose from {', '.join(CONFIGS)}."
                 )
-        if self.compiled and not self.peer:
-            raise ArgumentError("compiled=True is about the peer; give --peer with --compiled.")
         if self.peer:
             check_peer()
 
@@ -79,6 +77,7 @@ class BenchOrder:
                 batch=batch,
                 dtypes=dtypes,
                 peers=peers,
+                compiled=self.compiled,
                 rounds=self.rounds,
                 device=model.device,
             )
@@ -106,7 +105,8 @@ class BenchOrder:
             yield attempt.pipe.name, network, attempt.batch_size
         for name in self.configs:
             shape = CONFIGS[name]
-            yield name, random_network(dict(shape.config)), shape.batch
+            batch = shape.batch_on_gpu if attempt.pipe.device.type == "cuda" else shape.batch
+            yield name, random_network(dict(shape.config)), batch
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

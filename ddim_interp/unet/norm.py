@@ -12,10 +12,32 @@ class GroupNorm(nn.GroupNorm):
     The statistics are those of a group of channels, so there is nothing to refuse: a prediction
     must not depend on how many pictures happen to be in the batch.
 
+    Compiled for a GPU in half precision it is written out by channels, so that the compiler joins
+    it to its neighbours, and so that channels that lie beside each other in memory are read side
+    by side.
+
     References:
         Wu & He (2018), Group normalization, arXiv:1803.08494.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x, (N, C, H, W), in groups of channels."""
+        if torch.compiler.is_compiling() and x.is_cuda and x.dtype.itemsize == 2:
+            return self._by_channels(x)
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def _by_channels(self, x: Tensor) -> Tensor:
+        """The same in float32 sums over channels first, then over groups.
+
+        The variance is E[x²] − E[x]²; what that loses is less than half precision has lost in x.
+        """
+        wide = x.float()
+        sums = torch.stack((wide.mean((2, 3)), wide.square().mean((2, 3))))  # (2, N, C)
+        mean, square = sums.view(2, len(x), self.num_groups, -1).mean(3, keepdim=True)
+        deviation = ((square - mean.square()).clamp_min(0) + self.eps).rsqrt()  # (N, groups, 1)
+        weight, bias = (p.float().view(self.num_groups, -1) for p in (self.weight, self.bias))
+        scale = weight * deviation
+        shift = bias - mean * scale  # (N, groups, channels of each)
+        scale, shift = (part.flatten(1)[:, :, None, None] for part in (scale, shift))
+        y: Tensor = (wide * scale + shift).to(x.dtype)
+        return y
