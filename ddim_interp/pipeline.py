@@ -23,7 +23,13 @@ from ddim_interp.latents import draw_like_diffusers
 from ddim_interp.model import Model
 from ddim_interp.network import UNet2DModel
 from ddim_interp.networks import Network
-from ddim_interp.precision import draft_dtype, parse_device, parse_dtype, true_float32
+from ddim_interp.precision import (
+    draft_dtype,
+    fastest_layout,
+    parse_device,
+    parse_dtype,
+    true_float32,
+)
 from ddim_interp.scheduler import DDIMScheduler
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
@@ -179,8 +185,8 @@ class DDIMPipeline(Pipeline):
                 self.unet.to(parse_device(place))
                 if self.autoencoder:
                     self.autoencoder.to(parse_device(place))
-        # Channels beside each other in memory suit convolutions on every device.
-        self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = fastest_layout(self.device)
+        self.unet.to(memory_format=layout)  # type: ignore[call-overload]
         self._draft = self._wide = self._compiled = None
         return self
 
@@ -237,7 +243,10 @@ class DDIMPipeline(Pipeline):
             draft = NetworkDenoiser(self._draft, kind, self._draft_dtype, label)
         if self._say:
             network = self._draft or self.unet
-            self._compiled = self._compiled or Compiled(network, say=self._say)
+            if self._compiled is None:
+                layout = fastest_layout(self.device, compiled=True)
+                network.to(memory_format=layout)  # type: ignore[call-overload]
+                self._compiled = Compiled(network, say=self._say)
             draft = NetworkDenoiser(self._compiled, kind, network.dtype, label)
         return Model(
             denoiser,

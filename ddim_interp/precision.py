@@ -1,4 +1,4 @@
-"""Where, and in which precision, does a network run best?"""
+"""Where, in which precision and in which layout does a network run best?"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,14 @@ import torch
 
 from ddim_interp.errors import ArgumentError
 
-__all__ = ["DTYPES", "draft_dtype", "parse_device", "parse_dtype", "true_float32"]
+__all__ = [
+    "DTYPES",
+    "draft_dtype",
+    "fastest_layout",
+    "parse_device",
+    "parse_dtype",
+    "true_float32",
+]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions by the names of the command line."""
@@ -65,6 +72,23 @@ def draft_dtype(device: torch.device) -> torch.dtype:
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+def fastest_layout(device: torch.device, compiled: bool = False) -> torch.memory_format:
+    """How weights should lie in memory, and pictures with them.
+
+    Convolutions like channels beside each other. On a GPU torch's own group norm does not, and
+    copies every tensor there and back: google/ddpm-celebahq-256's network, 20 pictures in bfloat16
+    on an H100, takes 108 ms with channels last and 74 ms without, where the convolutions themselves
+    take 13. Compiled, the norm is written anew.
+
+    Args:
+        device: Where the network runs.
+        compiled: Whether it is compiled.
+    """
+    if device.type == "cuda" and not compiled:
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ddim_interp.bench.race import race
 from ddim_interp.compiled import Compiled
 from ddim_interp.errors import ArgumentError
 from ddim_interp.networks import Network
-from ddim_interp.precision import true_float32
+from ddim_interp.precision import fastest_layout, true_float32
 from ddim_interp.unet import count_flops
 
 __all__ = ["Forward", "matrix_peak", "race_forwards", "random_network"]
@@ -113,13 +113,12 @@ def race_forwards(
         runners[who] = partial(peer, x, t)
     for dtype in dtypes:
         who = f"ddim_interp {_word(dtype)}"
-        ours = copy.deepcopy(network).to(device, dtype)
-        ours = ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         precision[who] = dtype
-        runners[who] = partial(_exactly, ours, x.to(dtype), t)
+        runners[who] = partial(_exactly, _laid_out(network, device, dtype), x.to(dtype), t)
         if compiled and dtype == half:
+            ours = Compiled(_laid_out(network, device, dtype, compiled=True))
             precision[f"{who} compiled"] = dtype
-            runners[f"{who} compiled"] = partial(Compiled(ours), x.to(dtype), t)
+            runners[f"{who} compiled"] = partial(ours, x.to(dtype), t)
     answers = {who: _answer(run) for who, run in runners.items()}
     peaks = {dtype: matrix_peak(dtype, device) for dtype in dict.fromkeys(precision.values())}
     matrices = {f"peak {_word(dtype)}": peak[0] for dtype, peak in peaks.items()}
@@ -140,6 +139,14 @@ def race_forwards(
         )
         for who, dtype in precision.items()
     ]
+
+
+def _laid_out(
+    network: Network, device: torch.device, dtype: torch.dtype, compiled: bool = False
+) -> Network:
+    layout = fastest_layout(device, compiled)
+    ours: Network = copy.deepcopy(network).to(device, dtype).to(memory_format=layout)  # type: ignore[call-overload]
+    return ours
 
 
 def _exactly(network: Network, x: Tensor, t: Tensor) -> Tensor:
