@@ -1,19 +1,25 @@
 """Which solver? The first that gives every picture back.
 
 No solver is best for all pictures. `auto` tries them in the order of what they cost, looks at the
-certificates, and is content when the pictures come back to the bit. Where none gets so far it keeps
-the one that comes nearest. What was passed over, and why, is part of the result.
+certificates, and is content when the pictures come back to the bit and no latent is louder than
+noise by a solver's own doing. Where none gets so far it keeps the one that comes nearest. What was
+passed over, and why, is part of the result.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from ddim_interp.checks import Certificate
+from ddim_interp.checks import POWER_LIMITS, Certificate
 from ddim_interp.errors import NonFiniteError
 from ddim_interp.model import Plan
 
 __all__ = ["Choice", "Trial", "choose"]
+
+
+RIPPLE = 0.5
+"""So much louder than noise may a pair's own ripple make a latent; by a third, that of a network
+trained for minutes. What is louder still is so by the picture's doing, which no solver mends."""
 
 
 class Trial(Protocol):
@@ -49,7 +55,7 @@ class Choice(Generic[T]):
 
 
 def choose(plan: Plan, attempt: Callable[[Plan], T]) -> Choice[T]:
-    """Try a plan's candidates until the pictures come back exactly, in 8 bits.
+    """Try a plan's candidates until pictures come back exactly, in 8 bits, from latents like noise.
 
     Args:
         plan: What is wished for. With a solver named, there is nothing to choose.
@@ -70,9 +76,14 @@ def choose(plan: Plan, attempt: Callable[[Plan], T]) -> Choice[T]:
             continue
         trials.append((candidate, trial))
         worst = max((each.inversion.max_level for each in trial.certificates), default=0)
-        if worst == 0:
+        loudest = _ripple(trial)
+        if worst == 0 and not loudest:
             break
-        said[str(candidate.solver)] = f"{candidate.solver} was off by up to {worst} of 255 levels"
+        said[str(candidate.solver)] = f"{candidate.solver} " + (
+            f"was off by up to {worst} of 255 levels"
+            if worst
+            else f"made a latent too loud by itself (|z|²/d = {1 + loudest:.2f})"
+        )
     if not trials:
         raise failed[0]
     chosen, best = min(trials, key=lambda entry: _error(entry[1]))
@@ -80,10 +91,19 @@ def choose(plan: Plan, attempt: Callable[[Plan], T]) -> Choice[T]:
     return Choice(best, chosen, sum(trial.nfe for _, trial in trials), tuple(said.values()))
 
 
-def _error(trial: Trial) -> tuple[int, float]:
-    """The worst picture's difference, in levels first; 8-bit exact is as good as exact."""
+def _ripple(trial: Trial) -> float:
+    """By how much the loudest latent is louder than noise, of those that a solver may have made so;
+    0 if there is none."""
+    excesses = (each.latent_power - 1 for each in trial.certificates if each.grade != "partial")
+    return max((x for x in excesses if POWER_LIMITS[0] < x < RIPPLE), default=0.0)
+
+
+def _error(trial: Trial) -> tuple[int, float, float]:
+    """The worst picture's difference, in levels first; 8-bit exact is as good as exact, and then
+    the quieter latents are better."""
     certificates = trial.certificates
     return (
         max((each.inversion.max_level for each in certificates), default=0),
+        round(_ripple(trial), 2),
         max((each.inversion.mse for each in certificates), default=0.0),
     )

@@ -22,14 +22,15 @@ class Trial:
     nfe: int
 
 
-def tried(levels):
-    """An attempt whose worst levels are given by solver; an exception is raised."""
+def tried(levels, powers=None):
+    """An attempt whose worst levels are given by solver, and its latents' |z|²/d; an exception is
+    raised."""
 
     def attempt(plan):
-        found = levels[plan.solver]
+        found, power = levels[plan.solver], (powers or {}).get(plan.solver, 1.0)
         if isinstance(found, Exception):
             raise found
-        return Trial((Certificate(found / 1e3, found, 1.0), Certificate(0.0, 0, 1.0)), 10)
+        return Trial((Certificate(found / 1e3, found, power), Certificate(0.0, 0, 1.0)), 10)
 
     return attempt
 
@@ -51,6 +52,23 @@ def test_where_none_is_exact_the_nearest_is_kept():
     choice = choose(Plan(), tried({AUTO[0]: 9, AUTO[1]: 2, AUTO[2]: 5}))
     assert choice.plan.solver == AUTO[1]
     assert len(choice.passed_over) == 2 and AUTO[1] not in " ".join(choice.passed_over)
+
+
+def test_a_ripple_of_the_solvers_own_is_a_reason_to_try_the_next():
+    choice = choose(Plan(), tried({AUTO[0]: 0, AUTO[1]: 0}, {AUTO[0]: 1.3}))
+    assert choice.plan.solver == AUTO[1]
+    assert choice.passed_over == (f"{AUTO[0]} made a latent too loud by itself (|z|²/d = 1.30)",)
+
+
+def test_a_ripple_is_better_than_a_picture_that_does_not_come_back():
+    choice = choose(Plan(), tried({AUTO[0]: 0, AUTO[1]: 2, AUTO[2]: 1}, {AUTO[0]: 1.3}))
+    assert choice.plan.solver == AUTO[0] and choice.nfe == 30
+
+
+@pytest.mark.parametrize("power", [0.3, 3.0])
+def test_a_picture_that_is_far_from_the_model_is_not_the_solvers_fault(power):
+    choice = choose(Plan(), tried({AUTO[0]: 0}, {AUTO[0]: power}))
+    assert choice.plan.solver == AUTO[0] and choice.nfe == 10
 
 
 def test_nan_is_a_reason_to_try_the_next():

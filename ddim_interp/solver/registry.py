@@ -76,7 +76,7 @@ SOLVERS: dict[str, SolverEntry] = {
         1,
         None,
         True,
-        "the same frames, from latents that give the picture back; what auto tries first",
+        "the same frames, from single latents that give the picture back",
     ),
     "rk45": SolverEntry(
         RK45, 5, None, None, False, "adaptive; the trajectory itself, as a yardstick"
@@ -87,7 +87,7 @@ SOLVERS: dict[str, SolverEntry] = {
         1,
         1,
         True,
-        "a pair, by algebra: most for the evaluations, to and fro",
+        "a pair, by algebra: most for the evaluations, to and fro; what auto tries first",
     ),
     "bdia": SolverEntry(
         lambda _: BDIA(), 2, 1, 1, True, "a pair, by algebra; ripples once it is blended"
@@ -102,10 +102,10 @@ SOLVERS: dict[str, SolverEntry] = {
 """Solvers by name; the command line's choices come from here."""
 
 
-AUTO = ("dpmpp-exact", "leapfrog", "ddim")
-"""What `auto` tries, in this order, until pictures come back exactly: single latents that blend as
-noise does, and the best frames for their price; then algebra, which closes whatever the network
-says of a picture; then one equation a step."""
+AUTO = ("leapfrog", "dpmpp-exact", "ddim")
+"""What `auto` tries, in this order, until pictures come back exactly from latents like noise: first
+algebra, which closes whatever the network says of a picture, for one evaluation a step either way;
+then single latents, corrected until the walk down ends on the picture; then one equation a step."""
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
