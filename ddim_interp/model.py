@@ -13,7 +13,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.shapes import Images
-from ddim_interp.solver import AUTO, SOLVERS, Solver, make_solver
+from ddim_interp.solver import AUTO, AUTO_SAMPLER, SOLVERS, Solver, make_solver
 
 __all__ = ["Model", "Plan"]
 
@@ -88,7 +88,7 @@ class Plan:
         spacing: How they are laid; a name from `SPACINGS`.
         solver: How each is taken, and undone: a name from `SOLVERS`, or a solver; or `auto`, which
             is the first of `AUTO` that gives the pictures at hand back exactly (see `choice`), and
-            where there are no pictures to judge by, the first of all.
+            where there are none, `AUTO_SAMPLER`.
         depth: How far up the noise axis, as a share of the timesteps: 1 is pure noise. Short of it
             latents still hold the coarse picture, so that what is between two stays closer to both,
             and no seed can stand for one. The steps are as many, and finer.
@@ -111,7 +111,7 @@ class Plan:
         (9, Heun())
     """
 
-    steps: int = 15
+    steps: int = 20
     spacing: str = "log-snr"
     solver: Solver | str = "auto"
     depth: float = 1.0
@@ -126,7 +126,7 @@ class Plan:
         """
         schedule = self._shallower(schedule)
         grid = make_grid(schedule, self.steps, self.spacing)
-        solver = self.candidates()[0].solver
+        solver = AUTO_SAMPLER if self.solver == "auto" else self.solver
         return grid, make_solver(solver, schedule) if isinstance(solver, str) else solver
 
     def candidates(self) -> tuple["Plan", ...]:

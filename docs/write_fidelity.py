@@ -83,7 +83,7 @@ def all_methods() -> None:
                 f"| `{r['method']}` | {r['nfe']:.0f} | {r['mse']:.1e} | {psnr(r)} "
                 f"| {r['latent_power']:.3f} | {r['patch_correlation']:.3f} "
                 f"| {r['latent_mse']:.1e} |"
-                for r in check(*IMAGES, "--steps", "15", "--method", "all")["table"]
+                for r in check(*IMAGES, "--steps", "20", "--method", "all")["table"]
             ],
         ),
     )
@@ -127,7 +127,7 @@ def precisions() -> None:
     rows = []
     for dtype in ("fp32", "fp16", "bf16"):
         methods = ("--method", "ddim-naive", "--method", "auto")
-        for r in check(*IMAGES, "--steps", "15", *methods, "--dtype", dtype)["table"]:
+        for r in check(*IMAGES, "--steps", "20", *methods, "--dtype", dtype)["table"]:
             rows.append(
                 f"| {dtype} | `{r['method']}` | {r['nfe']:.0f} | {r['mse']:.1e} "
                 f"| {r['max_level']} |"
@@ -160,7 +160,7 @@ def dither() -> None:
     """What pictures are taken for, without the noise of t = 0 and with it."""
     rows = []
     for option in ("--no-dither", "--dither"):
-        told = check(*IMAGES, "--steps", "15", "--method", "auto", option)
+        told = check(*IMAGES, "--steps", "20", "--method", "auto", option)
         (r,) = told["table"]
         pictures = told["pictures"]
         white = sum(p["whiteness"] for p in pictures) / len(pictures)

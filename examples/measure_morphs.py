@@ -83,7 +83,7 @@ def middles(model: Model, pictures: Tensor, plan: Plan, count: int) -> Iterable[
     bare = replace(plan, dither=False)
     clean = [invert_images(model, batch, bare) for batch in pictures.split(16)]
     yield "slerp, no dither", half_way(model, clean, bare, "slerp")
-    for solver in ("leapfrog", "ddim"):
+    for solver in ("dpmpp-2m", "ddim"):
         other = Plan(20, solver=solver)
         found = [invert_images(model, batch, other) for batch in pictures.split(16)]
         yield f"slerp, {solver}", half_way(model, found, other, "slerp")

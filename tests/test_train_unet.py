@@ -16,7 +16,8 @@ from torch import Generator
 from ddim_interp.checkpoint import read_checkpoint
 from ddim_interp.schedule import NoiseSchedule
 
-TINY = ["--size", "16", "--channels", "8", "16", "--batch-size", "4", "--warmup", "8"]
+TINY = ["--size", "16", "--channels", "8", "16", "--layers", "1", "--attention", "1"]
+TINY += ["--batch-size", "4", "--warmup", "8"]
 TINY += ["--log-every", "1", "--threads", "1", "--known", "32"]
 
 

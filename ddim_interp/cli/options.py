@@ -169,7 +169,7 @@ _model_options = _stack(
 )
 
 _plan_options = _stack(
-    click.option("--steps", type=int, help=f"Steps along the noise axis.  {_AS_FOUND} 15]"),
+    click.option("--steps", type=int, help=f"Steps along the noise axis.  {_AS_FOUND} 20]"),
     click.option(
         "--spacing",
         type=click.Choice(SPACINGS),

@@ -20,7 +20,7 @@ from ddim_interp.solver.pair import NAIVE
 from ddim_interp.solver.rk45 import RK45
 from ddim_interp.solver.trapezoid import Trapezoid
 
-__all__ = ["AUTO", "SOLVERS", "SolverEntry", "make_solver"]
+__all__ = ["AUTO", "AUTO_SAMPLER", "SOLVERS", "SolverEntry", "make_solver"]
 
 
 class SolverEntry(NamedTuple):
@@ -106,6 +106,10 @@ AUTO = ("leapfrog", "dpmpp-exact", "ddim")
 """What `auto` tries, in this order, until pictures come back exactly from latents like noise: first
 algebra, which closes whatever the network says of a picture, for one evaluation a step either way;
 then single latents, corrected until the walk down ends on the picture; then one equation a step."""
+
+AUTO_SAMPLER = "dpmpp-2m"
+"""What `auto` draws seeds by, where no picture has to be given back: the best frames for their
+evaluations."""
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
