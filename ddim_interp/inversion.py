@@ -14,7 +14,7 @@ from ddim_interp.images import to_frames
 from ddim_interp.latents import draw_for
 from ddim_interp.model import Model, Plan
 from ddim_interp.shapes import Images, Latents
-from ddim_interp.solver import State, settle
+from ddim_interp.solver import AUTO, State, settle
 from ddim_interp.trajectory import about_steps, invert, sample
 from ddim_interp.watch import Watch, unwatched
 
@@ -47,7 +47,7 @@ class Inversion:
 
     @property
     def latents(self) -> Latents:
-        """x_T, (N, C, H, W); a dither is not in it, and `state` has both."""
+        """x_T, (N, C, H, W). Neither a pair's other half nor a dither is in it: `state` has all."""
         return self.state.x
 
     def __repr__(self) -> str:
@@ -131,12 +131,16 @@ def sample_latents(
     Args:
         model: The model.
         latents: x_T, or the state an inversion ended with.
-        plan: How to walk.
+        plan: How to walk. `auto` walks a pair as one, and a solver of single latents leaves a
+            pair's other half aside.
         watch: Sees the walk.
         counted: The denoiser to use, if its calls are being counted; the model's when not given.
     """
+    given = latents if isinstance(latents, State) else None
+    if given is not None and given.memory and plan.solver == "auto":
+        plan = replace(plan, solver=AUTO[0])
     grid, solver = plan.walk(model.schedule)
-    start = latents if isinstance(latents, State) else State(model.place(latents), grid[0])
+    start = settle(solver, given or State(model.place(latents), grid[0]))
     walk = sample(counted or model.denoiser, start, grid, solver)
     for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
         pass

@@ -13,7 +13,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 # For each figure, its notebook and what the cell that draws it says.
 FIGURES = {
-    "eta.jpg": ("01-sampling-and-eta", "plan=Plan(STEPS[-2])"),
+    "eta.jpg": ("01-sampling-and-eta", "plan=single"),
     "inversion-usual.jpg": ("02-inversion", "naive = pipe.invert"),
     "inversion-exact.jpg": ("02-inversion", "exact = pipe.invert"),
     "norms.png": ("03-interpolation", "plots.norms"),
