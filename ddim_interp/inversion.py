@@ -136,12 +136,11 @@ def sample_latents(
         watch: Sees the walk.
         counted: The denoiser to use, if its calls are being counted; the model's when not given.
     """
-    given = latents if isinstance(latents, State) else None
-    if given is not None and given.memory and plan.solver == "auto":
+    if plan.solver == "auto" and isinstance(latents, State) and latents.memory:
         plan = replace(plan, solver=AUTO[0])
     grid, solver = plan.walk(model.schedule)
-    start = settle(solver, given or State(model.place(latents), grid[0]))
-    walk = sample(counted or model.denoiser, start, grid, solver)
+    start = latents if isinstance(latents, State) else State(model.place(latents), grid[0])
+    walk = sample(counted or model.denoiser, settle(solver, start), grid, solver)
     for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
         pass
     return model.decode(_without(start.dither, state.x))

@@ -74,6 +74,22 @@ def test_a_picture_has_the_same_noise_in_any_batch(dithered):
     assert torch.equal(draw_for(PICTURES.double(), PLAIN.shape), noise), "whatever the precision"
 
 
+def test_a_state_is_decoded_as_what_it_is_whatever_the_plan_is_called(dithered):
+    """`auto` finds pairs, and walks them as such; others take a pair's first half, and all take the
+    noise off again."""
+    assert dithered.plan.solver == "leapfrog" and dithered.state.memory
+    as_found = sample_latents(PLAIN, dithered.state, dithered.plan)
+    by_auto = sample_latents(PLAIN, dithered.state, replace(dithered.plan, solver="auto"))
+    assert torch.equal(by_auto, as_found)
+    half = replace(dithered.state, memory=())
+    for solver in ("dpmpp-2m", "ddim"):
+        plan = replace(dithered.plan, solver=solver)
+        whole = sample_latents(PLAIN, dithered.state, plan)
+        assert torch.equal(whole, sample_latents(PLAIN, half, plan))
+        noisy = sample_latents(PLAIN, half.x, plan)
+        assert torch.allclose(noisy - whole, dithered.state.dither, atol=1e-6)
+
+
 def test_what_is_decoded_is_the_picture_and_not_its_noise(dithered):
     decoded = sample_latents(PLAIN, dithered.state, dithered.plan)
     assert (decoded - PICTURES).abs().max() < 1 / 255

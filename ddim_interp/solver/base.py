@@ -149,9 +149,10 @@ def check_arrival(t: Level) -> None:
 def settle(solver: Solver, state: State) -> State:
     """The end of a walk, without what only helped on the way.
 
-    A pair solver's other member stays: it is half of the latent.
+    A pair solver's other member stays: it is half of the latent. A dither stays, too.
     """
-    return State(state.x, state.level, state.memory if isinstance(solver, PairSolver) else ())
+    memory = state.memory if isinstance(solver, PairSolver) else ()
+    return State(state.x, state.level, memory, dither=state.dither)
 
 
 def begin(solver: Solver, denoiser: Denoiser, x_T: Latents, grid: Grid) -> State:
