@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from ddim_interp.checks import POWER_LIMITS, Certificate
 from ddim_interp.errors import NonFiniteError
 from ddim_interp.model import Plan
+from ddim_interp.solver import AUTO
 
 __all__ = ["Choice", "Trial", "choose"]
 
@@ -76,7 +77,8 @@ def choose(plan: Plan, attempt: Callable[[Plan], T]) -> Choice[T]:
             continue
         trials.append((candidate, trial))
         worst = max((each.inversion.max_level for each in trial.certificates), default=0)
-        loudest = _ripple(trial)
+        # Single latents are as loud as the trajectory is; only a pair can be so by itself.
+        loudest = _ripple(trial) if candidate.solver == AUTO[0] else 0.0
         if worst == 0 and not loudest:
             break
         said[str(candidate.solver)] = f"{candidate.solver} " + (

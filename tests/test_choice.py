@@ -60,6 +60,11 @@ def test_a_ripple_of_the_solvers_own_is_a_reason_to_try_the_next():
     assert choice.passed_over == (f"{AUTO[0]} made a latent too loud by itself (|z|²/d = 1.30)",)
 
 
+def test_a_single_latent_is_as_loud_as_its_trajectory():
+    choice = choose(Plan(), tried({AUTO[0]: 0, AUTO[1]: 0}, {AUTO[0]: 1.18, AUTO[1]: 1.06}))
+    assert choice.plan.solver == AUTO[1] and choice.nfe == 20
+
+
 def test_a_ripple_is_better_than_a_picture_that_does_not_come_back():
     choice = choose(Plan(), tried({AUTO[0]: 0, AUTO[1]: 2, AUTO[2]: 1}, {AUTO[0]: 1.3}))
     assert choice.plan.solver == AUTO[0] and choice.nfe == 30
