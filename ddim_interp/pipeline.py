@@ -193,7 +193,8 @@ class DDIMPipeline(Pipeline):
     def compile(self, say: Callable[[str], None] = warn) -> "DDIMPipeline":
         """Draw frames by a compiled network from now on; returns itself.
 
-        It pays on a GPU, for films of large networks: the first frame comes up to a minute later.
+        It is meant for long films of large networks on a GPU: the first frame comes a minute or two
+        later.
         Inversion is done by the network as it is. Last bits may differ from run to run.
 
         Args:

@@ -155,7 +155,7 @@ _model_options = _stack(
         "--compile/--no-compile",
         "compiled",
         default=False,
-        help="Compile the network for frames: up to a minute, which long films on a GPU repay.",
+        help="Compile the network for frames: takes minutes, and is meant for long films on a GPU.",
     ),
     click.option("--offline", is_flag=True, help="Open no connection."),
     click.option(
