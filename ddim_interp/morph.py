@@ -258,7 +258,7 @@ class Morph:
             for at, frame in zip(u.tolist(), frames, strict=True):
                 kept[at] = spool.append(frame)
                 views.append(metric(from_frames(frame[None])))
-            return torch.cat(views) if views else torch.empty(0, 0)
+            return torch.cat(views)
 
         legs = self.path.knots if self.style.times else None
         *_, best = retime(look, self._times, closed=self.style.loop, legs=legs)

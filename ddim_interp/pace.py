@@ -271,9 +271,10 @@ def retime(
         wanted = odometer.way(lap(stops, one)).diff()
         stops = _reuse(stops, seen_u, odometer, slack * float(wanted.mean()))
         fresh = stops[~torch.isin(stops, seen_u)]
-        views = perceive(fresh).cpu()
-        seen_u, sorting = torch.cat([seen_u, fresh]).sort()
-        seen = torch.cat([seen, views])[sorting] if len(seen) else views[sorting]
+        if len(fresh):
+            views = perceive(fresh).cpu()
+            seen_u, sorting = torch.cat([seen_u, fresh]).sort()
+            seen = torch.cat([seen, views])[sorting] if len(seen) else views[sorting]
 
         shown = seen[torch.searchsorted(seen_u, stops)]
         steps = distances(lap(shown, shown[:1]))

@@ -126,7 +126,7 @@ def precisions() -> None:
     """The network in fewer bits."""
     rows = []
     for dtype in ("fp32", "fp16", "bf16"):
-        methods = ("--method", "ddim-naive", "--method", "auto")
+        methods = ("--method", "ddim-naive", "--method", "leapfrog")
         for r in check(*IMAGES, "--steps", "20", *methods, "--dtype", dtype)["table"]:
             rows.append(
                 f"| {dtype} | `{r['method']}` | {r['nfe']:.0f} | {r['mse']:.1e} "

@@ -20,17 +20,17 @@ SMALL = {
         "ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)": "ETAS = (0.0, 1.0)",
     },
     "02-inversion": {
-        "STEPS = 15": "STEPS = 3",
+        "STEPS = 20": "STEPS = 3",
         'PICTURES = ("apple", "pear", "plum", "strawberry")': 'PICTURES = ("apple",)',
     },
     "03-interpolation": {
-        "STEPS = 16": "STEPS = 2",
+        "STEPS = 30": "STEPS = 2",
         "COLUMNS = 6": "COLUMNS = 2",
         "SIDE = 4": "SIDE = 2",
         "FRAMES = 16": "FRAMES = 4",
     },
     "04-exploring": {
-        "STEPS = 16": "STEPS = 2",
+        "STEPS = 30": "STEPS = 2",
         "AMOUNTS = (-0.3, -0.15, 0.0, 0.15, 0.3)": "AMOUNTS = (0.0, 0.1)",
         "POPULATION = 32": "POPULATION = 4",
         "FRAMES = 16": "FRAMES = 3",

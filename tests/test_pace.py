@@ -388,3 +388,15 @@ def test_key_times_can_be_kept() -> None:
 def test_custom_easing_is_any_function() -> None:
     square: Easing = torch.square
     torch.testing.assert_close(frame_times(5, easing=square), even(0, 1, 5) ** 2)
+
+
+def test_nothing_is_rendered_where_all_that_is_wanted_was_seen():
+    asked = []
+
+    def look(u):
+        asked.append(len(u))
+        return u[:, None] ** 3
+
+    wanted = lambda odometer: frame_times(4, odometer=odometer)  # noqa: E731
+    films = list(retime(look, wanted, slack=10.0))
+    assert asked == [4] and len(films) == 4
