@@ -21,7 +21,8 @@ $(VENV)/.test: $(VENV)/.core
 
 demo: $(VENV)/.core  ## a film that glides from one picture into another
 	@mkdir -p $(OUT)
-	$(BIN)/ddim-interp morph examples/images/apple.png examples/images/pear.png -o $(OUT)/morph.mp4 --overwrite
+	$(BIN)/ddim-interp morph examples/images/apple.png examples/images/pear.png -o $(OUT)/morph.mp4 \
+		--frames 32 --fps 16 --overwrite
 	@echo "The film is at $(OUT)/morph.mp4"
 
 test: $(VENV)/.test  ## every test that belongs to a push
