@@ -79,7 +79,6 @@ def test_a_lack_of_memory_is_no_fault_of_the_compiler():
 
 def test_frames_are_drawn_by_the_compiled_network_and_inversion_is_not(tiny_folder, monkeypatch):
     compiled = []
-    monkeypatch.setattr("ddim_interp.compiled.compile_network", None)
     monkeypatch.setattr(
         "ddim_interp.pipeline.Compiled",
         lambda network, say: Compiled(network, lambda run: compiled.append(run) or run, say),

@@ -49,10 +49,11 @@ def test_of_two_runs_on_one_output_the_second_gives_way(shop: Workshop) -> None:
 
 def test_what_is_done_is_not_done_again(shop: Workshop) -> None:
     whole, out = shop.place(".gif"), shop.place(".gif")
-    unbroken = shop.run(whole, "--resume")
-    shop.run(out, "--resume", kill_at=unbroken.calls * 2 // 3)
-    resumed = shop.run(out, "--resume")
-    assert resumed.code == 0 and resumed.forwards < unbroken.forwards / 2
+    options = ("--resume", "--solver", "dpmpp-exact")  # dear to invert: there is much to be saved
+    unbroken = shop.run(whole, *options)
+    shop.run(out, *options, kill_at=unbroken.calls * 2 // 3)
+    resumed = shop.run(out, *options)
+    assert resumed.code == 0 and resumed.forwards < unbroken.forwards / 3
     assert content(out) == content(whole)
 
 
