@@ -35,15 +35,16 @@ def warn(message: str) -> None:
 class Compiled:
     """A network that is compiled when it is first called; where it cannot be, the network itself.
 
-    It is compiled for one size of batch, the largest it has seen. Smaller batches, such as the last
-    of a film, are filled up, because compiling once more would take far longer than they do. On a
-    GPU all its kernels are then recorded and launched as one.
+    It is compiled for one size of batch, the largest it has seen. Smaller batches, such as those
+    that a film begins and ends with, are filled up, because compiling once more would take far
+    longer than they do. On a GPU all its kernels are then recorded and launched as one.
 
     Args:
         network: Called with tensors whose first axis counts pictures; returns such a tensor, or an
             object whose `sample` is one.
         compiler: Compiles it.
         say: Takes one line when that fails; the network runs as it is from then on.
+        size: The largest batch to expect.
 
     Example:
         >>> double = Compiled(lambda x: 2 * x, compiler=lambda network: network)
@@ -56,11 +57,12 @@ class Compiled:
         network: Callable[..., Any],
         compiler: Compiler = compile_network,
         say: Callable[[str], None] = warn,
+        size: int = 0,
     ) -> None:
         self.network = network
         self._compiler = compiler
         self._say = say
-        self._size = 0
+        self._size = size
         self._runs: dict[Hashable, Callable[..., Tensor]] = {}
         self._gave_up = False
 
@@ -104,6 +106,7 @@ class Compiled:
 
     def _excuse(self, error: Exception, what: str) -> None:
         if ran_out_of_memory(error):
+            self._size = 0  # smaller batches are to come, and not to be filled up to this one
             raise error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         self._say(f"{what}: {reason:.200}")

@@ -266,6 +266,11 @@ class Fallback:
         self.exact = exact
         self.retries = 0
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The draft's, if it has one of its own."""
+        return getattr(self.draft, "dtype", None)
+
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         first = self.draft(x_t, t)
         broken = ~torch.isfinite(first.x_0 + first.eps).flatten(1).all(1)

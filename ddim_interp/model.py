@@ -49,6 +49,12 @@ class Model:
         return Fallback(self.draft, self.denoiser) if self.draft else self.denoiser
 
     @property
+    def rounding(self) -> float:
+        """Relative rounding of the numbers that frames are drawn in."""
+        dtype = getattr(self.draft or self.denoiser, "dtype", None) or torch.float32
+        return torch.finfo(dtype).eps
+
+    @property
     def retries(self) -> int:
         """Answers that were not finite in low precision, and were asked for again."""
         return self.for_frames.retries if isinstance(self.for_frames, Fallback) else 0

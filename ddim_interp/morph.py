@@ -1,5 +1,6 @@
 """Glide from keyframe to keyframe: the main job."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import CountCalls
+from ddim_interp.denoiser import CountCalls, InBatches
 from ddim_interp.display import Reel
 from ddim_interp.easing import parse_easing
 from ddim_interp.ends import EndCorrection
@@ -25,6 +26,7 @@ from ddim_interp.paste import Paste, check_feather
 from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
+from ddim_interp.refinement import FAMILY, sample_together
 from ddim_interp.shapes import Frame, Frames, Images
 from ddim_interp.solver import State
 from ddim_interp.spool import Spool
@@ -60,6 +62,9 @@ class Style:
             user's own pictures.
         paste: Whether to put the square back into the full pictures, all of one size; see `Paste`.
         feather: How soft the edge is that is put back; a share of the square, 0 for a hard one.
+        tolerance: By how much a frame may differ from what it would be if it were drawn by itself,
+            in 8-bit levels, root mean square: frames that are alike share work (`refinement`). It
+            is aimed at, and not promised. 0 draws every frame by itself.
     """
 
     frames: int = 60
@@ -76,6 +81,7 @@ class Style:
     raw: bool = False
     paste: bool = False
     feather: float = 0.125
+    tolerance: float = 0.5
 
     def check(self) -> None:
         """Refuse what cannot be meant, before a model is loaded.
@@ -104,6 +110,11 @@ class Style:
         parse_easing(self.ease)
         find_metric(self.metric)
         check_feather(self.feather)
+        if not 0 <= self.tolerance <= 16:
+            raise ArgumentError(
+                f"tolerance={self.tolerance:g} is no difference that eyes would miss; give 0, to "
+                "draw every frame by itself, to 16 levels of 255."
+            )
 
     @property
     def passage(self) -> int:
@@ -217,8 +228,9 @@ class Morph:
     def draw(self, counted: CountCalls | None = None, watch: Watch = unwatched) -> Iterator[Frame]:
         """Draw the film, frame by frame.
 
-        At a uniform pace frames come as they are drawn. At a perceptual pace all are drawn, some
-        twice as densely, before the first one comes; they wait on disk.
+        At a uniform pace frames come as they are drawn, `FAMILY` or a batch at once. At a
+        perceptual pace all are drawn, some twice as densely, before the first one comes; they wait
+        on disk.
 
         Args:
             counted: The denoiser to use, if its calls are being counted.
@@ -235,7 +247,7 @@ class Morph:
             times = self._retime(spool, kept, counted, watch) if perceptual else self.times
             stops, repeats = torch.unique_consecutive(times, return_counts=True)
             fresh = [u for u in dict.fromkeys(stops.tolist()) if u not in kept]
-            drawn = iter(watch(self._drawn(fresh, counted), len(fresh), "drawing"))
+            drawn = iter(watch(self._drawn(fresh, counted, watch), len(fresh), "drawing"))
             for u, repeat in zip(stops.tolist(), repeats.tolist(), strict=True):
                 if u in kept:
                     frame = spool[kept[u]]
@@ -254,7 +266,7 @@ class Morph:
 
         def look(u: Tensor) -> Tensor:
             views = []
-            frames = watch(self._drawn(u.tolist(), counted), len(u), "drawing")
+            frames = watch(self._drawn(u.tolist(), counted, watch), len(u), "drawing")
             for at, frame in zip(u.tolist(), frames, strict=True):
                 kept[at] = spool.append(frame)
                 views.append(metric(from_frames(frame[None])))
@@ -294,38 +306,57 @@ class Morph:
         few = replace(self.style, frames=max(8, len(self.keyframes)), hold=0, boomerang=False)
         return replace(self, style=few).film()._repr_jpeg_()
 
-    def _drawn(self, u: Sequence[float], counted: CountCalls | None) -> Iterator[Frame]:
-        """The frames at u, in batches."""
-        for start in range(0, len(u), self.batch_size):
-            batch = torch.tensor(u[start : start + self.batch_size], dtype=torch.float64)
-            frames = self._kept(batch, counted)
+    def _drawn(
+        self, u: Sequence[float], counted: CountCalls | None, watch: Watch
+    ) -> Iterator[Frame]:
+        """The frames at u, in batches; or in families of about one size, to share work."""
+        at = torch.tensor(u, dtype=torch.float64)
+        if self.style.tolerance:
+            parts = at.tensor_split(math.ceil(len(u) / FAMILY)) if u else ()
+        else:
+            parts = torch.split(at, self.batch_size)
+        for part in parts:
+            frames = self._kept(part, counted, watch)
             if self._paste is None:
                 yield from frames
             else:
-                yield from map(self._paste, frames, batch.tolist())
+                yield from map(self._paste, frames, part.tolist())
 
-    def _kept(self, u: Tensor, counted: CountCalls | None) -> Frames:
-        """A batch of frames, drawn now or remembered, (F, H, W, 3)."""
+    def _kept(self, u: Tensor, counted: CountCalls | None, watch: Watch) -> Frames:
+        """Frames that are drawn at once, now or remembered, (F, H, W, 3)."""
         name = f"frames-{self.batch_size}-{sha256_bytes(u.numpy().tobytes())[:32]}"
-        return keep_frames(self.keep, name, lambda: np.stack(self._frames(u, counted)))
+        return keep_frames(self.keep, name, lambda: np.stack(self._frames(u, counted, watch)))
 
     @torch.inference_mode()
-    def _frames(self, u: Tensor, counted: CountCalls | None) -> list[Frame]:
-        """A batch of frames; a keyframe that is the user's picture is that picture."""
+    def _frames(self, u: Tensor, counted: CountCalls | None, watch: Watch) -> list[Frame]:
+        """Frames that are drawn at once; a keyframe that is the user's picture is that picture."""
         own = [self._own_picture(at) for at in u.tolist()]
         missing = u[[picture is None for picture in own]]
-        drawn = iter(to_frames(self._decode(missing, counted)) if len(missing) else ())
+        drawn = iter(to_frames(self._decode(missing, counted, watch)) if len(missing) else ())
         return [next(drawn) if picture is None else picture for picture in own]
 
-    def _decode(self, u: Tensor, counted: CountCalls | None) -> Images:
+    def _decode(self, u: Tensor, counted: CountCalls | None, watch: Watch = unwatched) -> Images:
         grid, solver = self.plan.walk(self.model.schedule)
         together = join_states([keyframe.state for keyframe in self.keyframes])
         memory = tuple((level, self.path.carry(kept, u)) for level, kept in together.memory)
         start = State(self.path(u), together.level, memory)
-        x_0 = last(sample(counted or self.model.for_frames, start, grid, solver)).x
+        denoiser = counted or self.model.for_frames
+        if self.style.tolerance:
+            walk = sample_together(
+                InBatches(denoiser, self.batch_size),
+                start,
+                u,
+                grid,
+                solver,
+                tolerance=self.style.tolerance * 2 / 255,
+                rounding=self.model.rounding,
+            )
+        else:
+            walk = sample(denoiser, start, grid, solver)
+        x_0 = last(watch(walk, len(grid) - 1, f"{len(u)} frames")).x
         if together.dither is not None:
             x_0 = x_0 - self._faded(together.dither)(u)
-        images = self.model.decode(x_0)
+        images = torch.cat([self.model.decode(part) for part in torch.split(x_0, self.batch_size)])
         return images if self.style.raw else images + self._correction(u)
 
     @cached_property

@@ -21,6 +21,7 @@ from ddim_interp.files import StrPath
 from ddim_interp.hub import Located, locate
 from ddim_interp.latents import draw_like_diffusers
 from ddim_interp.model import Model
+from ddim_interp.morph import default_batch_size
 from ddim_interp.network import UNet2DModel
 from ddim_interp.networks import Network
 from ddim_interp.precision import (
@@ -76,6 +77,7 @@ class DDIMPipeline(Pipeline):
         self._wide: Network | None = None
         self._compiled: Compiled | None = None
         self._say: Callable[[str], None] | None = None  # compiles, if there is somebody to tell
+        self._compiled_for: int | None = None
         self._draft_dtype: torch.dtype | None = None
         self._bar: dict[str, Any] = {}
 
@@ -190,7 +192,9 @@ class DDIMPipeline(Pipeline):
         self._draft = self._wide = self._compiled = None
         return self
 
-    def compile(self, say: Callable[[str], None] = warn) -> "DDIMPipeline":
+    def compile(
+        self, say: Callable[[str], None] = warn, batch_size: int | None = None
+    ) -> "DDIMPipeline":
         """Draw frames by a compiled network from now on; returns itself.
 
         It is meant for long films of large networks on a GPU: the first frame comes a minute or two
@@ -199,8 +203,9 @@ class DDIMPipeline(Pipeline):
 
         Args:
             say: Takes one line if the network cannot be compiled; frames are drawn all the same.
+            batch_size: For how many pictures at once; by their size when not given.
         """
-        self._say, self._compiled = say, None
+        self._say, self._compiled, self._compiled_for = say, None, batch_size
         return self
 
     @property
@@ -247,7 +252,9 @@ class DDIMPipeline(Pipeline):
             if self._compiled is None:
                 layout = fastest_layout(self.device, compiled=True)
                 network.to(memory_format=layout)  # type: ignore[call-overload]
-                self._compiled = Compiled(network, say=self._say)
+                shape = (config.in_channels, height, width)
+                batch = self._compiled_for or default_batch_size(shape, self.device)
+                self._compiled = Compiled(network, say=self._say, size=batch)
             draft = NetworkDenoiser(self._compiled, kind, network.dtype, label)
         return Model(
             denoiser,

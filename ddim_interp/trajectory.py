@@ -16,7 +16,7 @@ from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 from ddim_interp.solver import DDIM, Closed, Solver, State
 
-__all__ = ["about_steps", "invert", "last", "sample"]
+__all__ = ["about_steps", "check_finite", "invert", "last", "sample"]
 
 
 def sample(
@@ -50,7 +50,7 @@ def sample(
     state = _begin(x_T, grid[0])
     for number, s in enumerate(grid[1:], start=1):
         state = solver.step(denoiser, state, s)
-        yield _finite(state, number)
+        yield check_finite(state, number)
 
 
 def invert(
@@ -77,10 +77,10 @@ def invert(
     pictures = state.x
     for number, t in enumerate(reversed(grid[:-1]), start=1):
         state = solver.inverse(denoiser, state, t)
-        yield _finite(state, number)
+        yield check_finite(state, number)
     if isinstance(solver, Closed):
         for corrected in solver.close(denoiser, pictures, state.x, grid):
-            yield _finite(corrected, len(grid))
+            yield check_finite(corrected, len(grid))
 
 
 def about_steps(grid: Grid, solver: Solver) -> int:
@@ -110,8 +110,12 @@ def _begin(x: Latents | State, level: Level) -> State:
     return replace(x, level=level) if isinstance(x, State) else State(x, level)
 
 
-def _finite(state: State, number: int) -> State:
-    """Pass the state on if every number in it is one."""
+def check_finite(state: State, number: int) -> State:
+    """Pass the state on if every number in it is one.
+
+    Raises:
+        NonFiniteError: One is not; says at which step and in which picture.
+    """
     good = torch.isfinite(state.x).flatten(1).all(1)
     if state.residual is not None:
         good &= torch.isfinite(state.residual)

@@ -93,11 +93,11 @@ def frames() -> None:
     """What `examples/measure_frames.py` says."""
     print("frames", file=sys.stderr)
     command = [sys.executable, str(ROOT / "examples" / "measure_frames.py"), *IMAGES]
-    plans, reuse = (
+    plans, reuse, together = (
         subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=True).stdout
-        for more in ([], ["--reuse"])
+        for more in ([], ["--reuse"], ["--together"])
     )
-    renew(PAGE, frames=plans.strip(), reuse=reuse.strip())
+    renew(PAGE, frames=plans.strip(), reuse=reuse.strip(), together=together.strip())
 
 
 def another_network() -> None:

@@ -2,6 +2,7 @@
 
     python examples/measure_frames.py examples/images/*.png            solvers and grids
     python examples/measure_frames.py examples/images/*.png --reuse    deep features used twice
+    python examples/measure_frames.py examples/images/*.png --together frames that share work
 
 Latents are those of seeds, and those half-way between neighbours of the ring of pictures given. For
 each solver and grid: PSNR of what it decodes them to, against 80 steps of Heun's method from the
@@ -10,15 +11,22 @@ same latents, median and worst, in dB. A Markdown table goes to stdout.
 With --reuse, every second step runs the outer half of the network only, on what the deep half said
 the step before (Ma et al. 2024, DeepCache, arXiv:2312.00858), and counts as the share of operations
 that it takes. Compare with as many whole evaluations.
+
+With --together, films of 60 frames from each picture to the next are drawn at several tolerances
+(see `refinement`), and those at a uniform pace are compared with the same films drawn frame by
+frame. Frames that are equal in 8 bits are left out of the median.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,6 +49,8 @@ PLANS = (
     Plan(15, "karras", "dpmpp-2m"),
     Plan(15, "leading", "dpmpp-2m"),
 )
+FRAMES = 60
+TOLERANCES = (0.0, 0.25, 0.5, 1.0, 2.0)  # in 8-bit levels
 
 
 def psnr(pictures: Tensor, others: Tensor) -> str:
@@ -89,6 +99,34 @@ def deep_share(unet: nn.Module, depth: int) -> float:
     return sum(operations[each] for each in deep) / operations[name]
 
 
+def together(pipe: DDIMPipeline, pictures: list[Path]) -> None:
+    """Films of each picture and the next."""
+    print("| tolerance | evaluations a frame | from frames drawn alone, dB | at an even pace |")
+    print("|---:|---:|---:|---:|")
+    pairs = list(zip(pictures, pictures[1:] + pictures[:1], strict=True))
+    alone: list[np.ndarray] = []
+    for tolerance in TOLERANCES:
+        frames, cost = films(pipe, pairs, tolerance, "uniform")
+        _, even = films(pipe, pairs, tolerance, "perceptual")
+        alone = alone or frames
+        errors = [np.square((a - b) / 255.0).mean() for a, b in zip(frames, alone, strict=True)]
+        decibels = sorted(-10 * math.log10(max(error, 1e-12)) for error in errors if error)
+        score = f"{median(decibels):.1f}, {decibels[0]:.1f}" if decibels else "exact"
+        print(f"| {tolerance:g} | {cost:.1f} | {score} | {even:.1f} |", flush=True)
+
+
+def films(
+    pipe: DDIMPipeline, pairs: list[tuple[Path, Path]], tolerance: float, pace: str
+) -> tuple[list[np.ndarray], float]:
+    """Their frames, and how many evaluations each took."""
+    counted = CountCalls(pipe.model.for_frames)
+    frames: list[np.ndarray] = []
+    for pair in pairs:
+        film = pipe.morph(pair, frames=FRAMES, pace=pace, tolerance=tolerance)
+        frames += [frame.astype(float) for frame in film.draw(counted)]
+    return frames, counted.nfe / len(frames)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pictures", type=Path, nargs="+", help="two or more")
@@ -97,12 +135,16 @@ def main() -> None:
         "--model", help="a folder or org/name; the model in the package if not given"
     )
     parser.add_argument("--reuse", action="store_true", help="use deep features twice")
+    parser.add_argument("--together", action="store_true", help="let neighbours share work")
     options = parser.parse_args()
     if len(options.pictures) < 2:
         sys.exit("Nothing lies between one picture and itself; give two or more.")
     keep_large_blocks()
     pipe = DDIMPipeline.from_pretrained(options.model, dtype="fp32")
     pipe.set_progress_bar_config(disable=True)
+    if options.together:
+        together(pipe, options.pictures)
+        return
     model = pipe.model
     found = pipe.invert(options.pictures, plan=Plan(20, solver="trapezoid")).latents
     middles = slerp(found, found.roll(-1, 0), torch.full((len(found),), 0.5))

@@ -81,7 +81,9 @@ def test_frames_are_drawn_by_the_compiled_network_and_inversion_is_not(tiny_fold
     compiled = []
     monkeypatch.setattr(
         "ddim_interp.pipeline.Compiled",
-        lambda network, say: Compiled(network, lambda run: compiled.append(run) or run, say),
+        lambda network, say, size: Compiled(
+            network, lambda run: compiled.append((run, size)) or run, say, size
+        ),
     )
     pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
     pipe.set_progress_bar_config(disable=True)
@@ -89,7 +91,7 @@ def test_frames_are_drawn_by_the_compiled_network_and_inversion_is_not(tiny_fold
     assert pipe.compile().precision == "float32, compiled"
     assert pipe.model.denoiser.network is pipe.unet
     frames = list(pipe.morph(["seed:0", "seed:1"], frames=3, plan=Plan(2)).draw())
-    assert len(compiled) == 1
+    assert [size for _, size in compiled] == [32], "the size of the batches to come"
     assert all((a == b).all() for a, b in zip(plain, frames, strict=True))
 
 

@@ -43,7 +43,7 @@ LAYERS = [
     },
     {"solver"},
     {"trajectory", "pace", "learned"},
-    {"perceptual", "speedometer"},
+    {"perceptual", "speedometer", "refinement"},
     {"model", "checks", "checkpoint", "hub", "convert", "resume", "kept_file", "latent_cache"},
     {"choice", "inversion", "latent_file", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},

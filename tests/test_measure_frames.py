@@ -21,6 +21,21 @@ def test_what_is_used_twice_costs_less_and_is_the_old_answer(tiny):
     assert program.deep_share(tiny.unet, 1) == pytest.approx(2 - 2 * cost)
 
 
+def test_frames_that_share_work_are_those_drawn_alone(tiny_folder, pictures, monkeypatch, capsys):
+    monkeypatch.setattr(program, "FRAMES", 24)
+    monkeypatch.setattr(program, "TOLERANCES", (0.0, 0.5))
+    arguments = [*map(str, pictures), "--together", "--model", str(tiny_folder)]
+    monkeypatch.setattr(sys, "argv", ["measure_frames.py", *arguments])
+    program.main()
+    alone, shared = (
+        line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]
+    )
+    assert alone[2] == "exact"
+    assert float(shared[2].split(", ")[1]) > 40, "off by little more than rounding"
+    for column in (1, 3):
+        assert float(shared[column]) < float(alone[column])
+
+
 def test_more_steps_come_nearer_to_the_limit(tiny_folder, pictures, monkeypatch, capsys):
     limit = Plan(40, "log-snr", "heun")
     plans = (Plan(4, "log-snr", "ddim"), Plan(32, "log-snr", "ddim"), limit)

@@ -83,8 +83,10 @@ def test_another_class_is_another_film(tmp_path: Path) -> None:
         pipe = load(tmp_path / "classes", class_label=0)
 
         def stop(items: Any, total: int, doing: str) -> Iterator[Any]:
-            yield next(iter(items))
-            raise KeyboardInterrupt
+            for item in items:
+                yield item
+                if doing == "drawing":
+                    raise KeyboardInterrupt
 
         pipe.progress_bar = stop  # type: ignore[method-assign]
         return pipe

@@ -71,6 +71,13 @@ __all__ = ["morph"]
     default=0,
     help="Enlarge frames by a whole factor; 0 chooses one that is pleasant to watch.",
 )
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 16),
+    default=0.5,
+    metavar="LEVELS",
+    help="By how much, of 255, frames may differ so as to share work; 0 draws each by itself.",
+)
 @options.repair_option
 @click.option("--realism", is_flag=True, help="Say in --json how real the middles are.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if an inversion's verdict is bad.")
@@ -97,6 +104,7 @@ def morph(
     paste: bool,
     feather: float,
     upscale: int,
+    tolerance: float,
     repair: str | None,
     realism: bool,
     strict: bool,
@@ -131,6 +139,7 @@ def morph(
         raw=raw,
         paste=paste,
         feather=feather,
+        tolerance=tolerance,
     )
     plan = plan_for(keyframes, dither=dither, **wishes)
     film = run.produce(

@@ -281,7 +281,7 @@ class Run:
         if pipe.warning:
             self.say(pipe.warning)
         if self.compiled:
-            pipe.compile(self.say)
+            pipe.compile(self.say, self.batch_size)
         return pipe
 
     def produce(self, order: "Order") -> "Product":

@@ -1,0 +1,166 @@
+"""Frames that share work are those that would have been drawn one by one."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from ddim_interp.denoiser import CountCalls, GaussianDenoiser, InBatches, Prediction, predict_eps
+from ddim_interp.errors import NonFiniteError
+from ddim_interp.grid import make_grid
+from ddim_interp.latents import draw
+from ddim_interp.refinement import FAMILY, _stencil, sample_together
+from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.solver import State, begin, make_solver
+from ddim_interp.trajectory import last, sample
+
+SCHEDULE = NoiseSchedule.from_config({})
+LEVEL = 2 / 255
+
+
+@dataclass(frozen=True)
+class TwoPictures:
+    """The exact denoiser for data that is one of two pictures, a or its negative, blurred a little:
+    on the way between them one turns into the other at once."""
+
+    a: torch.Tensor
+    variance: float = 0.01
+
+    def __call__(self, x_t, t):
+        total = t.alpha_bar * self.variance + 1 - t.alpha_bar
+        lean = torch.tanh(t.signal * (x_t * self.a).flatten(1).sum(1) / total).view(-1, 1, 1, 1)
+        mean = lean * self.a
+        x_0 = mean + t.signal * self.variance * (x_t - t.signal * mean) / total
+        return Prediction(x_0, predict_eps(x_t, x_0, t))
+
+
+PICTURE = 0.5 * draw([5], (3, 8, 8))[0].sign()
+TURNING = TwoPictures(PICTURE)
+
+
+def path(count, shape=(3, 8, 8)):
+    """Latents on a quarter of a circle, from one picture's half of space to the other's."""
+    a, b = (
+        side * z * (z * PICTURE).sum().sign()
+        for side, z in zip((1, -1), draw([1, 2], shape), strict=True)
+    )
+    u = torch.linspace(0, 1, count, dtype=torch.float64)
+    angle = (torch.pi / 2 * u).view(-1, 1, 1, 1)
+    return u, (angle.cos() * a + angle.sin() * b).float()
+
+
+def draw_both(denoiser, count=FAMILY, steps=20, solver="leapfrog", tolerance=0.5, **options):
+    """Pictures that share work, pictures drawn one by one, evaluations of either."""
+    grid, rule = make_grid(SCHEDULE, steps=steps, spacing="log-snr"), make_solver(solver, SCHEDULE)
+    u, z = path(count)
+    starts = begin(rule, denoiser, z, grid)
+    together, alone = CountCalls(denoiser), CountCalls(denoiser)
+    few = sample_together(together, starts, u, grid, rule, tolerance=tolerance * LEVEL, **options)
+    return last(few).x, last(sample(alone, starts, grid, rule)).x, together.nfe, alone.nfe
+
+
+def miss(a, b):
+    """Per picture, in 8-bit levels, root mean square."""
+    return (a - b).flatten(1).square().mean(1).sqrt() / LEVEL
+
+
+@pytest.mark.parametrize(
+    "solver", ["ddim-naive", "heun", "dpmpp-2m", "dpmpp-exact", "leapfrog", "bdia", "edict"]
+)
+def test_where_pictures_change_smoothly_a_few_tell_all(solver):
+    shared, alone, few, all_of_them = draw_both(GaussianDenoiser(0.2, 0.1), solver=solver)
+    assert miss(shared, alone).max() < 0.1
+    assert few <= 0.45 * all_of_them
+
+
+def test_the_truth_is_met_as_well_as_by_drawing_all():
+    model = GaussianDenoiser(0.2, 0.1)
+    grid = make_grid(SCHEDULE, steps=20, spacing="log-snr")
+    _, z = path(FAMILY)
+    truth = model.flow(z, grid[0], grid[-1])
+    shared, alone, *_ = draw_both(model, solver="dpmpp-2m")
+    assert miss(shared, truth).max() < miss(alone, truth).max() + 0.05
+
+
+@pytest.mark.parametrize("count", [9, 16, FAMILY, 100])
+def test_where_one_picture_turns_into_another_frames_are_drawn(count):
+    shared, alone, few, all_of_them = draw_both(TURNING, count)
+    turn = (alone.diff(dim=0).flatten(1).square().mean(1).sqrt() / LEVEL).max()
+    assert turn > 20, "there is a turn to be met"
+    assert miss(shared, alone).max() < 1
+    assert few < all_of_them
+
+
+def test_a_smaller_tolerance_costs_more_and_misses_less():
+    found = [draw_both(TURNING, 64, tolerance=tolerance) for tolerance in (4.0, 0.5, 0.02)]
+    costs = [few for _, _, few, _ in found]
+    misses = [float(miss(shared, alone).max()) for shared, alone, *_ in found]
+    assert costs == sorted(costs) and costs[0] < costs[-1]
+    assert misses[-1] < misses[0] and misses[-1] < 0.1
+
+
+def test_with_next_to_no_tolerance_every_frame_is_drawn():
+    shared, alone, *_ = draw_both(TURNING, 20, tolerance=1e-6)
+    assert miss(shared, alone).max() < 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_few_frames_are_all_drawn(count):
+    shared, alone, few, all_of_them = draw_both(TURNING, count)
+    assert few == all_of_them
+    torch.testing.assert_close(shared, alone)
+
+
+@pytest.mark.parametrize("solver", ["leapfrog", "dpmpp-2m"])
+def test_the_order_of_frames_does_not_matter(solver):
+    grid, rule = make_grid(SCHEDULE, steps=10), make_solver(solver, SCHEDULE)
+    u, z = path(24)
+    starts = begin(rule, TURNING, z, grid)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    mixed = State(z[order], grid[0], tuple((level, x[order]) for level, x in starts.memory))
+    one, other = (
+        last(sample_together(TURNING, start, at, grid, rule, tolerance=LEVEL)).x
+        for start, at in ((starts, u), (mixed, u[order]))
+    )
+    torch.testing.assert_close(one[order], other)
+
+
+def test_frames_that_crowd_are_no_slope():
+    grid, rule = make_grid(SCHEDULE, steps=20, spacing="log-snr"), make_solver("dpmpp-2m", SCHEDULE)
+    u = torch.cat([torch.linspace(0, 1, 20), torch.tensor([0.5 + 1e-9, 0.5001])]).double()
+    a, b = draw([1, 2], (3, 8, 8)).split(1)
+    angle = (torch.pi / 2 * u).view(-1, 1, 1, 1)
+    start = State((angle.cos() * a + angle.sin() * b).float(), grid[0])
+    shared = last(sample_together(TURNING, start, u, grid, rule, tolerance=0.5 * LEVEL)).x
+    assert miss(shared, last(sample(TURNING, start, grid, rule)).x).max() < 1
+    assert _stencil([0.0, 0.1, 0.1001, 0.5, 0.9], 0.3, None) == [0, 2, 3, 4]
+    assert _stencil([0.0, 0.1, 0.2, 0.3, 0.4], 0.2, 2) == [0, 1, 3, 4]
+    assert _stencil([0.0, 0.1, 0.2, 0.3, 0.4], 0.05, None) == [0, 1, 2, 3]
+
+
+def test_rounding_is_not_refined():
+    """A network in few bits answers neighbours as differently as they are far apart."""
+
+    def rough(x_t, t):
+        exact = GaussianDenoiser(0.2, 0.1)(x_t, t)
+        eps = exact.eps.to(torch.bfloat16).to(torch.float32)
+        return Prediction((x_t - t.noise * eps) / t.signal, eps)
+
+    eager = draw_both(rough)[2]
+    calm = draw_both(rough, rounding=torch.finfo(torch.bfloat16).eps)[2]
+    assert calm < 0.7 * eager
+
+
+def test_batches_change_nothing_but_last_bits():
+    model = GaussianDenoiser(0.2, 0.1)
+    one, other = (draw_both(InBatches(model, size))[0] for size in (3, 32))
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_a_nan_is_found_in_the_step_that_made_it():
+    def broken(x_t, t):
+        exact = GaussianDenoiser()(x_t, t)
+        return exact if t.timestep > 500 else Prediction(exact.x_0, exact.eps * float("nan"))
+
+    with pytest.raises(NonFiniteError, match="Step 9"):
+        draw_both(broken, solver="ddim", steps=20)
