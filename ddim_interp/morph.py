@@ -309,13 +309,15 @@ class Morph:
     def _drawn(
         self, u: Sequence[float], counted: CountCalls | None, watch: Watch
     ) -> Iterator[Frame]:
-        """The frames at u, in batches; or in families of about one size, to share work."""
+        """The frames at u, in batches; or the first one, and families of about one size, to share
+        work."""
         at = torch.tensor(u, dtype=torch.float64)
         if self.style.tolerance:
-            parts = at.tensor_split(math.ceil(len(u) / FAMILY)) if u else ()
+            families = max(1, math.ceil((len(u) - 1) / FAMILY))
+            parts = (at[:1], *at[1:].tensor_split(families))
         else:
             parts = torch.split(at, self.batch_size)
-        for part in parts:
+        for part in filter(len, parts):
             frames = self._kept(part, counted, watch)
             if self._paste is None:
                 yield from frames

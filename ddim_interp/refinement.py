@@ -34,6 +34,9 @@ _CARE = 2.0
 _ABRUPT = 0.4
 """What half the distance leaves of a miss, where they do not: an eighth, if they did."""
 
+_UNDECIDED = 4.0
+"""The σ̄ above which errors are not looked at more strictly."""
+
 
 def sample_together(
     denoiser: Denoiser,
@@ -54,10 +57,11 @@ def sample_together(
 
     Frames join as soon as their gap's estimated error exceeds, in x̄, root mean square,
 
-        τ(σ̄) = max(tolerance / (1 + σ̄), rounding · σ̄ / 2)
+        τ(σ̄) = max(tolerance / (1 + min(σ̄, 4)), rounding · σ̄ / 2)
 
-    An error made in the dark grows on the way to where frames part, hence the first; and no
-    refinement mends what the network's own rounding makes of neighbours, hence the second.
+    An error made before frames part grows as they do, hence the first; above σ̄ = 4 next to nothing
+    of a picture is decided. And no refinement mends what the network's own rounding makes of
+    neighbours, hence the second.
 
     Args:
         denoiser: Splits x_t into picture and noise.
@@ -102,7 +106,9 @@ def sample_together(
     for number, s in enumerate(grid[1:], start=1):
         state = check_finite(solver.step(denoiser, state, s), number)
         if number < len(grid) - 1:
-            new = film.wanted(rows, state, max(tolerance / (1 + s.ratio), rounding * s.ratio / 2))
+            strictness = 1 + min(s.ratio, _UNDECIDED)
+            limit = max(tolerance / strictness, rounding * s.ratio / 2)
+            new = film.wanted(rows, state, limit)
             rows, state = film.joined(rows, state, new)
             yield state
     everyone = torch.arange(len(u))
@@ -171,7 +177,8 @@ class _Film:
         z, place = self.z[rows.to(x.device)], at.to(x.device)
         weights = weights.to(x)
         near = (weights != 0).to(x)
-        like = (near @ (x * z).flatten(1).sum(1)) / (near @ z.square().flatten(1).sum(1))
+        lengths = (near @ z.square().flatten(1).sum(1)).clamp(min=torch.finfo(x.dtype).tiny)
+        like = (near @ (x * z).flatten(1).sum(1)) / lengths
         told, guess = (torch.tensordot(weights, known, 1) for known in (x, z))
         foretold: Tensor = told + like.view(-1, 1, 1, 1) * (self.z[place] - guess)
         return foretold
