@@ -413,9 +413,4 @@ def _pick(state: State, i: int, device: torch.device) -> State:
     def pick(each: Tensor) -> Tensor:
         return each[i : i + 1].to(device)
 
-    return State(
-        pick(state.x),
-        state.level,
-        tuple((level, pick(tensor)) for level, tensor in state.memory),
-        dither=None if state.dither is None else pick(state.dither),
-    )
+    return replace(state.moved(pick), dither=None if state.dither is None else pick(state.dither))

@@ -51,7 +51,7 @@ class Model:
     @property
     def rounding(self) -> float:
         """Relative rounding of the numbers that frames are drawn in."""
-        dtype = getattr(self.draft or self.denoiser, "dtype", None) or torch.float32
+        dtype = getattr(self.for_frames, "dtype", None) or torch.float32
         return torch.finfo(dtype).eps
 
     @property

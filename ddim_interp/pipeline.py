@@ -236,6 +236,7 @@ class DDIMPipeline(Pipeline):
                 f"{self.name} does not say at which size it works; set sample_size in its config."
             )
         height, width = (size, size) if isinstance(size, int) else size
+        shape = (config.in_channels, height, width)
         kind, label = self.scheduler.config.prediction_type, self.class_label
         self._check_class()
         denoiser: Denoiser = NetworkDenoiser(self.unet, kind, self.dtype, label)
@@ -252,14 +253,13 @@ class DDIMPipeline(Pipeline):
             if self._compiled is None:
                 layout = fastest_layout(self.device, compiled=True)
                 network.to(memory_format=layout)  # type: ignore[call-overload]
-                shape = (config.in_channels, height, width)
                 batch = self._compiled_for or default_batch_size(shape, self.device)
                 self._compiled = Compiled(network, say=self._say, size=batch)
             draft = NetworkDenoiser(self._compiled, kind, network.dtype, label)
         return Model(
             denoiser,
             self.scheduler.schedule,
-            (config.in_channels, height, width),
+            shape,
             self.name if label is None else f"{self.name} (class {label})",
             self.weights_sha256,
             draft,

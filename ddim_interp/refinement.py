@@ -136,17 +136,17 @@ class _Film:
 
     def wanted(self, rows: Tensor, state: State, tolerance: float) -> Tensor:
         """The middle frame of every gap that cannot be left any longer."""
-        if len(rows) < 3:
-            return self._middles(rows)
+        wide = (rows.diff() > 1).nonzero()[:, 0]
+        middles = (rows[wide] + rows[wide + 1]) // 2
+        if not len(wide):
+            return middles
         inner = torch.arange(1, len(rows) - 1)
         weights, reach = self._stencils(rows, rows[inner], inner)
         told = self._told(state.x, rows, weights, rows[inner])
         missed = (told - state.x[inner.to(state.x.device)]).flatten(1).square().mean(1).sqrt()
         # In x̄, and for a gap as wide as a stencil is long.
         missed = missed.double().cpu() / state.level.signal
-        middles = self._middles(rows)
         _, spans = self._stencils(rows, middles)
-        wide = (rows.diff() > 1).nonzero()[:, 0]
         ends = torch.stack([wide - 1, wide]).clamp(0, len(inner) - 1)  # the inner ones beside it
         shrink = (_CARE * spans / reach[ends]).clamp(min=_ABRUPT)
         error = (missed[ends] * shrink).amax(0)
@@ -164,13 +164,7 @@ class _Film:
         def grow(x: Tensor) -> Tensor:
             return torch.cat([x, self._told(x, rows, weights, new)])[order.to(x.device)]
 
-        memory = tuple((level, grow(x)) for level, x in state.memory)
-        return rows_of_all, State(grow(state.x), state.level, memory)
-
-    def _middles(self, rows: Tensor) -> Tensor:
-        wide = rows.diff() > 1
-        middles: Tensor = ((rows[:-1] + rows[1:]) // 2)[wide]
-        return middles
+        return rows_of_all, state.moved(grow)
 
     def _told(self, x: Tensor, rows: Tensor, weights: Tensor, at: Tensor) -> Tensor:
         """What x, known for `rows`, is likely to be at other frames."""
@@ -226,5 +220,4 @@ def _thinned(side: list[int], known: list[float], apart: float) -> list[int]:
 def _only(state: State, rows: Tensor) -> State:
     """Some of a batch."""
     rows = rows.to(state.x.device)
-    memory = tuple((level, x[rows]) for level, x in state.memory)
-    return State(state.x[rows], state.level, memory)
+    return state.moved(lambda x: x[rows])

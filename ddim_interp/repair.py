@@ -191,5 +191,5 @@ def _normalised(state: State, over: tuple[int, ...]) -> State:
         moved: Latents = (gain * (x.double() - mean)).to(x.dtype)
         return moved
 
-    memory = tuple((level, move(x)) for level, x in state.memory)
-    return replace(state, x=move(state.x), memory=memory)
+    after = state.moved(move)
+    return replace(state, x=after.x, memory=after.memory)

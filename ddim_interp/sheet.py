@@ -1,7 +1,7 @@
 """Pictures between corners, in a table of keyframes or a triangle: the DDIM paper's grid."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -126,12 +126,8 @@ class PictureGrid:
         blend, together = find_blend(self.blend), self._together
         # A dither is known of the keyframes alone.
         at = (weights == 1).to(together.x)
-        return State(
-            blend.carry(together.x, together.x, weights),
-            together.level,
-            tuple(
-                (level, blend.carry(together.x, kept, weights)) for level, kept in together.memory
-            ),
+        return replace(
+            together.moved(lambda kept: blend.carry(together.x, kept, weights)),
             dither=None
             if together.dither is None
             else torch.einsum("fk,kchw->fchw", at, together.dither),

@@ -35,6 +35,7 @@ from ddim_interp import DDIMPipeline, Model, Plan, draw
 from ddim_interp.allocator import keep_large_blocks
 from ddim_interp.checks import compare
 from ddim_interp.denoiser import CountCalls
+from ddim_interp.images import from_frames
 from ddim_interp.interpolate import slerp
 from ddim_interp.inversion import sample_latents
 
@@ -108,11 +109,10 @@ def together(pipe: DDIMPipeline, pictures: list[Path]) -> None:
     for tolerance in TOLERANCES:
         frames, cost = films(pipe, pairs, tolerance)
         alone = alone or frames
-        pixels = [a - b for a, b in zip(frames, alone, strict=True)]
-        errors = [float(np.square(each).mean()) for each in pixels]
-        decibels = sorted(-10 * math.log10(error / 255**2) for error in errors if error)
+        found = compare(*(from_frames(np.stack(each)) for each in (frames, alone)))
+        decibels = sorted(each.psnr for each in found if each.mse)
         score = f"{median(decibels):.1f}, {decibels[0]:.1f}" if decibels else "exact"
-        off = max(math.sqrt(error) for error in errors)
+        off = 255 * math.sqrt(max(each.mse for each in found))
         print(f"| {tolerance:g} | {cost:.1f} | {score} | {off:.1f} |", flush=True)
 
 
@@ -124,7 +124,7 @@ def films(
     frames: list[np.ndarray] = []
     for pair in pairs:
         film = pipe.morph(pair, frames=FRAMES, tolerance=tolerance)
-        frames += [frame.astype(float) for frame in film.draw(counted)]
+        frames += film.draw(counted)
     return frames, counted.nfe / len(frames)
 
 

@@ -9,6 +9,7 @@ Sampling walks it from noise to picture, inversion from picture to noise. Solver
 they walk along, not in the walking, which is `carry`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -63,6 +64,11 @@ class State:
     residual: Tensor | None = None
     decoded: Tensor | None = None
     dither: Tensor | None = None
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "State":
+        """x and all that the solver remembers, changed alike; nothing else is left."""
+        memory = tuple((level, move(kept)) for level, kept in self.memory)
+        return State(move(self.x), self.level, memory)
 
 
 @runtime_checkable
