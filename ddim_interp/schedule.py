@@ -58,6 +58,14 @@ class Level(NamedTuple):
         """√(1 − ᾱ) / √ᾱ, noise to signal: the σ of Karras et al. (2022). Infinite where ᾱ = 0."""
         return self.noise / self.signal if self.alpha_bar else math.inf
 
+    @property
+    def log_snr(self) -> float:
+        """λ = log √ᾱ / √(1 − ᾱ), half the logarithm of the signal-to-noise ratio; infinite at
+        either end."""
+        if self.ratio == 0:
+            return math.inf
+        return -math.log(self.ratio)
+
 
 @dataclass(frozen=True)
 class SchedulerConfig:

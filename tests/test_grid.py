@@ -46,7 +46,9 @@ def assert_falling(grid: Grid) -> None:
     assert all(t.timestep > s.timestep and t.alpha_bar < s.alpha_bar for t, s in pairwise(grid))
 
 
-@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing", "log-snr", "karras"])
+@pytest.mark.parametrize(
+    "spacing", ["leading", "linspace", "trailing", "log-snr", "karras", "focus"]
+)
 @pytest.mark.parametrize("steps", [2, 10, 50, 333])
 def test_a_grid_has_as_many_steps_as_asked_or_ends_with_its_own_last_level(
     spacing: str, steps: int
@@ -63,12 +65,12 @@ def test_a_grid_ends_where_it_is_told_to(spacing: str) -> None:
     assert make_grid(LINEAR, 20, spacing, end=LINEAR.level(300))[-1] == LINEAR.level(300)
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "trailing", "log-snr", "karras"])
+@pytest.mark.parametrize("spacing", ["linspace", "trailing", "log-snr", "karras", "focus"])
 def test_a_grid_starts_at_the_noisiest_level(spacing: str) -> None:
     assert make_grid(LINEAR, 20, spacing)[0].timestep == pytest.approx(999, abs=1e-6)
 
 
-@pytest.mark.parametrize("spacing", ["log-snr", "karras"])
+@pytest.mark.parametrize("spacing", ["log-snr", "karras", "focus"])
 def test_warped_grids_stay_below_pure_noise(spacing: str) -> None:
     assert make_grid(ZERO_SNR, 20, spacing)[0].timestep == pytest.approx(998, abs=1e-6)
 
@@ -99,6 +101,19 @@ def test_karras_steps_are_even_in_the_seventh_root_of_sigma() -> None:
     roots = [level.ratio ** (1 / 7) for level in make_grid(LINEAR, 25, "karras")]
     strides = [high - low for high, low in pairwise(roots)]
     assert strides == pytest.approx([strides[0]] * 25, rel=1e-6)
+
+
+def test_focus_steps_are_half_as_long_about_sigma_4_5() -> None:
+    logs = [math.log(level.ratio) for level in make_grid(LINEAR, 100, "focus")]
+    strides = [
+        (high - low) * (1 + math.exp(-((((high + low) / 2) - 1.5) ** 2) / 8))
+        for high, low in pairwise(logs)
+    ]
+    assert strides == pytest.approx([strides[0]] * 100, rel=1e-2)
+    by_place = {(high + low) / 2: high - low for high, low in pairwise(logs)}
+    shortest = min(by_place, key=by_place.__getitem__)
+    assert math.exp(shortest) == pytest.approx(4.5, rel=0.1)
+    assert by_place[shortest] == pytest.approx(by_place[min(by_place)] / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

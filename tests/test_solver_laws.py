@@ -110,7 +110,8 @@ def round_trip(denoiser: Denoiser, pictures: Tensor, grid: Grid, solver: Solver)
 def test_the_error_falls_by_the_order(name: str, direction: str) -> None:
     solver = RK45(SCHEDULE, rtol=1e9, atol=1e9) if name == "rk45" else tight(name)
     errors = []
-    for steps in (20, 40, 80) if name == "rk45" else (40, 80, 160):
+    # On coarser grids what adams predicts wrongly and what it corrects wrongly cancel in part.
+    for steps in {"rk45": (20, 40, 80), "adams": (160, 320, 640)}.get(name, (40, 80, 160)):
         grid = make_grid(SCHEDULE, steps)
         if direction == "sampling":
             x = last(sample(GAUSSIAN, Z, grid, solver)).x
@@ -317,12 +318,12 @@ def test_nothing_is_inverted_to_pure_noise(name: str) -> None:
 @every_solver
 def test_pure_noise_is_left_by_those_who_can_and_refused_by_the_others(name: str) -> None:
     solver, state, s = tight(name), State(Z, PURE), SCHEDULE.level(900)
-    if name in ("ddim", "ddim-naive", "dpmpp-2m", "dpmpp-exact"):
+    if name in ("ddim", "ddim-naive", "dpmpp-2m", "dpmpp-exact", "adams"):
         assert_close(
             solver.step(GAUSSIAN, state, s).x, GAUSSIAN.flow(Z, PURE, s), rtol=0, atol=0.05
         )
     else:
-        with pytest.raises(ScheduleError, match="ddim and dpmpp-2m can start from"):
+        with pytest.raises(ScheduleError, match="ddim, adams and dpmpp-2m can start from"):
             solver.step(GAUSSIAN, state, s)
 
 

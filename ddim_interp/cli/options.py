@@ -60,7 +60,7 @@ _CLASS = "ddim_interp.class_label"
 BLENDS = ("slerp", "lerp", "nlerp", "lol", "adain")
 PACES = ("uniform", "perceptual")
 METRICS = ("lab", "lpips")
-SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad", "log-snr", "karras")
+SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad", "log-snr", "karras", "focus")
 SOLVERS = (
     "auto",
     "ddim",
@@ -69,6 +69,7 @@ SOLVERS = (
     "heun-exact",
     "trapezoid",
     "dpmpp-2m",
+    "adams",
     "dpmpp-exact",
     "rk45",
     "leapfrog",

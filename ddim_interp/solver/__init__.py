@@ -1,5 +1,6 @@
 """Solvers carry a latent one step along the noise axis, and can undo the step. One file each."""
 
+from ddim_interp.solver.adams import Adams
 from ddim_interp.solver.base import PairSolver, Solver, State, begin, carry, settle
 from ddim_interp.solver.bdia import BDIA
 from ddim_interp.solver.closed import Closed
@@ -24,6 +25,7 @@ __all__ = [
     "OBELM",
     "RK45",
     "SOLVERS",
+    "Adams",
     "Bound",
     "Closed",
     "DPMpp2M",

@@ -138,8 +138,8 @@ def check_departure(t: Level) -> None:
     """Raise ScheduleError if σ̄ is infinite at level t, so that no slope leads away from it."""
     if t.alpha_bar == 0:
         raise ScheduleError(
-            f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), which only the solvers ddim and "
-            "dpmpp-2m can start from; use one of them, or begin the grid at a lower level."
+            f"Timestep {t.timestep:g} is pure noise (ᾱ = 0), which only the solvers ddim, adams "
+            "and dpmpp-2m can start from; use one of them, or begin the grid at a lower level."
         )
 
 

@@ -48,14 +48,9 @@ class DPMpp2M:
 def _walk(denoiser: Denoiser, state: State, target: Level) -> State:
     x, level = state.x, state.level
     x_0 = halfway = denoiser(x, level).x_0
-    h = _log_snr(target) - _log_snr(level)
+    h = target.log_snr - level.log_snr
     if state.memory and math.isfinite(h):
         before, past = state.memory[-1]
-        halfway = x_0 + h / (2 * (_log_snr(level) - _log_snr(before))) * (x_0 - past)
+        halfway = x_0 + h / (2 * (level.log_snr - before.log_snr)) * (x_0 - past)
     eps = predict_eps(x, halfway, level)
     return State(add_noise(halfway, eps, target), target, ((level, x_0),))
-
-
-def _log_snr(level: Level) -> float:
-    """λ, half the logarithm of the signal-to-noise ratio; infinite at either end."""
-    return -math.log(level.ratio) if level.ratio > 0 else math.inf

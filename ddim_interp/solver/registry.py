@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ddim_interp.errors import ArgumentError
 from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.solver.adams import Adams
 from ddim_interp.solver.base import Solver
 from ddim_interp.solver.bdia import BDIA
 from ddim_interp.solver.closed import Closed
@@ -68,7 +69,10 @@ SOLVERS: dict[str, SolverEntry] = {
         "exact, with the truest latents for the evaluations; dear frames",
     ),
     "dpmpp-2m": SolverEntry(
-        lambda _: DPMpp2M(), 2, 1, 1, False, "second-order frames at DDIM's price"
+        lambda _: DPMpp2M(), 2, 1, 1, False, "second-order frames at DDIM's price; well known"
+    ),
+    "adams": SolverEntry(
+        lambda _: Adams(), 2, 1, 1, False, "the nearest frames for the evaluations"
     ),
     "dpmpp-exact": SolverEntry(
         lambda _: Closed(DPMpp2M()),
@@ -107,7 +111,7 @@ AUTO = ("leapfrog", "dpmpp-exact", "ddim")
 algebra, which closes whatever the network says of a picture, for one evaluation a step either way;
 then single latents, corrected until the walk down ends on the picture; then one equation a step."""
 
-AUTO_SAMPLER = "dpmpp-2m"
+AUTO_SAMPLER = "adams"
 """What `auto` draws seeds by, where no picture has to be given back: the best frames for their
 evaluations."""
 
