@@ -5,6 +5,7 @@ about a model: a UNet, a network of the user's own and the exact answer for Gaus
 alike to them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -223,9 +224,12 @@ def among(denoiser: Denoiser, rows: Tensor) -> Denoiser:
 class InBatches:
     """A denoiser that is asked about a few pictures at a time, however many there are.
 
+    Batches are of one size, to within a picture: one of a single picture takes far longer than its
+    share.
+
     Args:
         denoiser: Whom to ask.
-        size: Pictures at once.
+        size: Pictures at once, at most.
 
     Example:
         >>> x = torch.randn(5, 1, 2, 2)
@@ -237,7 +241,8 @@ class InBatches:
     size: int
 
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
-        parts = [self.denoiser(batch, t) for batch in torch.split(x_t, self.size)]
+        count = max(1, math.ceil(len(x_t) / self.size))
+        parts = [self.denoiser(batch, t) for batch in x_t.tensor_split(count)]
         return Prediction(*map(torch.cat, zip(*parts, strict=True)))
 
 

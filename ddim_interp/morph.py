@@ -26,7 +26,7 @@ from ddim_interp.paste import Paste, check_feather
 from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
-from ddim_interp.refinement import FAMILY, sample_together
+from ddim_interp.refinement import FAMILY, Together
 from ddim_interp.shapes import Frame, Frames, Images
 from ddim_interp.spool import Spool
 from ddim_interp.trajectory import last, sample
@@ -80,7 +80,7 @@ class Style:
     raw: bool = False
     paste: bool = False
     feather: float = 0.125
-    tolerance: float = 0.5
+    tolerance: float = 1.0
 
     def check(self) -> None:
         """Refuse what cannot be meant, before a model is loaded.
@@ -342,17 +342,13 @@ class Morph:
         start = together.moved(lambda kept: self.path.carry(kept, u))
         denoiser = counted or self.model.for_frames
         if self.style.tolerance:
-            walk = sample_together(
+            denoiser = Together(
                 InBatches(denoiser, self.batch_size),
-                start,
                 u,
-                grid,
-                solver,
                 tolerance=self.style.tolerance * 2 / 255,
                 rounding=self.model.rounding,
             )
-        else:
-            walk = sample(denoiser, start, grid, solver)
+        walk = sample(denoiser, start, grid, solver)
         x_0 = last(watch(walk, len(grid) - 1, f"{len(u)} frames")).x
         if together.dither is not None:
             x_0 = x_0 - self._faded(together.dither)(u)

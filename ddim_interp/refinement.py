@@ -1,82 +1,72 @@
-"""Draw the frames of a film together, from coarse to fine.
+"""Draw the frames of a film together: ask about a few, foretell the others.
 
-In the dark all frames of a film are alike. Far up the noise axis the states of a hundred latents on
-one path lie on a curve so smooth that a few of them tell the others; it is on the way down that
-they part, most of all where one picture turns into another. So only a few frames set out. After
-each step every one of them is foretold from its neighbours; where that fails, the frames between
-are foretold once, while it is still good enough, and go the rest of the way by themselves. What has
-no frame of its own at the end lies between frames so alike that it is their interpolation, to
-within rounding to 8 bits. This is adaptive mesh refinement, in the time of the film.
+In the dark all frames of a film are alike. Far up the noise axis what the network sees in the
+latents of one path, x̂_0(u), is so smooth in the film's time u that a handful of frames tells all;
+on the way down it roughens, most of all where one picture turns into another; and near the end,
+where every frame is all but finished, what is left to change is smooth again. So each frame has its
+own state, and the network is asked about some. For the others
+
+    x̂_0(u) ← x̂_0(u) + Σ w_i Δ_i,      Δ_i = x̂_0(u_i) − what it was,
+
+with the weights w_i of the cubic through the four frames asked that are nearest. What is
+interpolated is the change since the last time, which is smaller and smoother than the picture.
+Where that may miss by too much, frames between are asked, too; where their neighbours would have
+told as much, they are not the next time: adaptive mesh refinement, in the time of the film.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser
-from ddim_interp.grid import Grid
-from ddim_interp.solver import Solver, State
-from ddim_interp.trajectory import check_finite
+from ddim_interp.denoiser import Denoiser, Prediction, predict_eps
+from ddim_interp.schedule import Level
+from ddim_interp.shapes import Images, Latents
 
-__all__ = ["FAMILY", "sample_together"]
+__all__ = ["FAMILY", "Together"]
 
-FAMILY = 32
+FAMILY = 64
 """Frames that are drawn together: more share little more, and come later."""
 
-_SPACING = 8
-"""One in so many sets out, five at least."""
+_SPACING = 16
+"""At least every so many are always asked, and five."""
 
 _CARE = 2.0
 """Guards the estimate of what interpolation misses, which holds where frames change smoothly."""
 
 _ABRUPT = 0.4
-"""What half the distance leaves of a miss, where they do not: an eighth, if they did."""
+"""What half the distance leaves of a miss, where they do not: a tenth, if they did."""
 
 _UNDECIDED = 4.0
 """The σ̄ above which errors are not looked at more strictly."""
 
 
-def sample_together(
-    denoiser: Denoiser,
-    start: State,
-    u: Tensor,
-    grid: Grid,
-    solver: Solver,
-    *,
-    tolerance: float,
-    rounding: float = torch.finfo(torch.float32).eps,
-) -> Iterator[State]:
-    """Carry latents of one path from the first level of the grid to the last, a few for all.
+class Together:
+    """A denoiser for frames of one path, which asks another about a few of them at a time.
 
-    Between its neighbours i on the path a state is foretold by the cubic through them, helped by
-    what is known exactly, the latents z at the start:
+    A frame's doubt is what interpolation may have missed since it was asked last: the miss at the
+    frames asked, each foretold by its neighbours, scaled to the width of the gaps; of several
+    times, the root of the sum of squares. Half-way between two frames asked, one more is asked
+    where the doubt between them exceeds, in x̂_0, root mean square,
 
-        x(u) ≈ Σ w_i x_i + c (z(u) − Σ w_i z_i),    c = ⟨x, z⟩ / ⟨z, z⟩
+        τ(σ̄) = tolerance / (1 + min(σ̄, 4))
 
-    Frames join as soon as their gap's estimated error exceeds, in x̄, root mean square,
+    and so on, until none does; one that its neighbours foretold to within τ is not asked the next
+    time, unless doubt grows. An error made before frames part grows as they do, hence the
+    denominator; above σ̄ = 4 next to nothing of a picture is decided. The network's own rounding
+    tells neighbours apart, too, by about rounding · σ̄; asking mends nothing of that, so it is taken
+    off the miss, as a variance.
 
-        τ(σ̄) = max(tolerance / (1 + min(σ̄, 4)), rounding · σ̄ / 2)
-
-    An error made before frames part grows as they do, hence the first; above σ̄ = 4 next to nothing
-    of a picture is decided. And no refinement mends what the network's own rounding makes of
-    neighbours, hence the second.
+    It serves one walk. Asked about other than all frames, as by solvers that iterate on some, it
+    hands on the question.
 
     Args:
         denoiser: Splits x_t into picture and noise.
-        start: Latents at `grid[0]` and what the solver remembers of them, (F, C, H, W).
-        u: Where each lies on the path, different from each other, in any order, (F,).
-        grid: Levels, noisy to clean.
-        solver: How to step.
+        u: Where each frame lies on the path, different from each other, in any order, (F,).
         tolerance: What may be missed, in the units of x_0: 2/255 is one 8-bit level of a picture.
         rounding: The relative rounding of the network's numbers.
-
-    Yields: After each step the state of the frames that are on their way; the last one has them
-        all, in the order of `u`.
-
-    Raises:
-        NonFiniteError: NaN or infinity turned up.
 
     References:
         Berger & Oliger (1984), Adaptive mesh refinement for hyperbolic partial differential
@@ -92,101 +82,144 @@ def sample_together(
         >>> u = torch.linspace(0, 1, 32, dtype=torch.float64)
         >>> a, b = torch.randn(2, 1, 3, 8, 8)
         >>> angle = (torch.pi / 2 * u).float()[:, None, None, None]
-        >>> start = State(angle.cos() * a + angle.sin() * b, grid[0])
+        >>> z = angle.cos() * a + angle.sin() * b
         >>> model, few = GaussianDenoiser(variance=0.1), CountCalls(GaussianDenoiser(variance=0.1))
-        >>> together = last(sample_together(few, start, u, grid, DDIM(), tolerance=0.004)).x
-        >>> alone = last(sample(model, start, grid, DDIM())).x
+        >>> together = last(sample(Together(few, u, tolerance=0.004), z, grid, DDIM())).x
+        >>> alone = last(sample(model, z, grid, DDIM())).x
         >>> bool((together - alone).abs().max() < 0.004), few.nfe < 32 * 10 // 4
         (True, True)
     """
-    order = u.argsort()
-    film = _Film(u.double().cpu()[order], start.x[order.to(start.x.device)])
-    rows = film.first()
-    state = _only(start, order[rows])
-    for number, s in enumerate(grid[1:], start=1):
-        state = check_finite(solver.step(denoiser, state, s), number)
-        if number < len(grid) - 1:
-            strictness = 1 + min(s.ratio, _UNDECIDED)
-            limit = max(tolerance / strictness, rounding * s.ratio / 2)
-            new = film.wanted(rows, state, limit)
-            rows, state = film.joined(rows, state, new)
-            yield state
-    everyone = torch.arange(len(u))
-    _, state = film.joined(rows, state, everyone[~torch.isin(everyone, rows)])
-    yield _only(state, order.argsort())
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        u: Tensor,
+        *,
+        tolerance: float,
+        rounding: float = torch.finfo(torch.float32).eps,
+    ) -> None:
+        self._denoiser = denoiser
+        self._order = u.argsort()
+        self._mesh = _Mesh(u.double().cpu()[self._order].tolist())
+        self._tolerance = tolerance
+        self._rounding = rounding
+        self._asked = self._mesh.first
+        self._doubt = torch.zeros(len(u), dtype=torch.float64)
+        self._x_0: Tensor | None = None  # in the order of the path, as all below
+
+    def __call__(self, x_t: Latents, t: Level) -> Prediction:
+        """Picture and noise of every frame, (F, C, H, W), in the order of `u`."""
+        if len(x_t) != len(self._order):
+            return self._denoiser(x_t, t)
+        order = self._order.to(x_t.device)
+        x = x_t[order]
+        limit = self._tolerance / (1 + min(t.ratio, _UNDECIDED))
+        grain = self._rounding * t.ratio
+        if self._x_0 is None or t.ratio > _UNDECIDED:
+            self._x_0, self._doubt = torch.zeros_like(x), torch.zeros_like(self._doubt)
+        known = self._x_0
+        x_0, eps = known.clone(), torch.empty_like(x)
+        asked: list[int] = []
+        more = self._asked
+        while more:
+            x_0[more], eps[more] = self._denoiser(x[more], t)
+            asked = sorted([*asked, *more])
+            change = x_0[asked] - known[asked]
+            missed, gaps = self._mesh.look(asked, change, grain)
+            doubt = self._doubts(asked, gaps)
+            more = [(a + b) // 2 for a, b in gaps if doubt[a + 1 : b].max() > limit]
+        rest = sorted({*range(len(x))} - {*asked})
+        if rest:
+            x_0[rest] += self._mesh.tell(asked, change, rest)
+            eps[rest] = predict_eps(x[rest], x_0[rest], t)
+        spared = self._mesh.leaves(asked) & {frame for frame in missed if missed[frame] < limit}
+        for frame in spared:
+            doubt[frame] = missed[frame]
+        self._x_0, self._doubt, self._asked = x_0, doubt, sorted({*asked} - spared)
+        back = order.argsort()
+        return Prediction(x_0[back], eps[back])
+
+    def _doubts(self, asked: list[int], gaps: dict[tuple[int, int], float]) -> Tensor:
+        """What may have been missed of each frame by now, (F,)."""
+        doubt = self._doubt.clone()
+        doubt[asked] = 0
+        for (left, right), miss in gaps.items():
+            doubt[left + 1 : right] = doubt[left + 1 : right].square().add(miss**2).sqrt()
+        return doubt
 
 
-@dataclass(frozen=True, eq=False)
-class _Film:
-    """The frames in the order of the path.
+class _Mesh:
+    """The frames in the order of the path, and which of them are asked.
 
     Args:
-        u: Where they are, rising, (F,), float64.
-        z: Their latents, (F, C, H, W).
+        u: Where they are, rising.
+
+    Attributes:
+        first: The frames that are always asked.
     """
 
-    u: Tensor
-    z: Tensor
+    def __init__(self, u: list[float]) -> None:
+        self._u = u
+        last = len(u) - 1
+        gaps = max(min(4, last), math.ceil(last / _SPACING))
+        self.first = sorted({round(i * last / max(gaps, 1)) for i in range(gaps + 1)})
+        self._depth = [0] * len(u)  # how often a gap is halved to meet the frame
+        halves = [(left, right, 1) for left, right in pairwise(self.first)]
+        while halves:
+            left, right, depth = halves.pop()
+            middle = (left + right) // 2
+            if middle > left:
+                self._depth[middle] = depth
+                halves += [(left, middle, depth + 1), (middle, right, depth + 1)]
 
-    def first(self) -> Tensor:
-        """The frames that set out."""
-        count = len(self.u)
-        spacing = max(1, min(_SPACING, (count - 1) // 4))
-        return torch.tensor(sorted({*range(0, count, spacing), count - 1}))
+    def leaves(self, asked: list[int]) -> set[int]:
+        """The frames that halve the gap between their neighbours, and that no other relies on."""
+        depth = self._depth
+        return {
+            frame
+            for left, frame, right in zip(asked, asked[1:], asked[2:], strict=False)
+            if depth[left] < depth[frame] > depth[right]
+        }
 
-    def wanted(self, rows: Tensor, state: State, tolerance: float) -> Tensor:
-        """The middle frame of every gap that cannot be left any longer."""
-        wide = (rows.diff() > 1).nonzero()[:, 0]
-        middles = (rows[wide] + rows[wide + 1]) // 2
-        if not len(wide):
-            return middles
-        inner = torch.arange(1, len(rows) - 1)
-        weights, reach = self._stencils(rows, rows[inner], inner)
-        told = self._told(state.x, rows, weights, rows[inner])
-        missed = (told - state.x[inner.to(state.x.device)]).flatten(1).square().mean(1).sqrt()
-        # In x̄, and for a gap as wide as a stencil is long.
-        missed = missed.double().cpu() / state.level.signal
-        _, spans = self._stencils(rows, middles)
-        ends = torch.stack([wide - 1, wide]).clamp(0, len(inner) - 1)  # the inner ones beside it
-        shrink = (_CARE * spans / reach[ends]).clamp(min=_ABRUPT)
-        error = (missed[ends] * shrink).amax(0)
-        error = torch.where((wide == 0) | (wide == len(rows) - 2), 2 * error, error)
-        wanted: Tensor = middles[error > tolerance]
-        return wanted
+    def tell(self, asked: list[int], change: Images, frames: list[int]) -> Images:
+        """What is known of the frames asked, (N, C, H, W), told for others, (M, C, H, W)."""
+        weights, _ = self._stencils(asked, [self._u[frame] for frame in frames])
+        told: Tensor = torch.tensordot(weights.to(change), change, 1)
+        return told
 
-    def joined(self, rows: Tensor, state: State, new: Tensor) -> tuple[Tensor, State]:
-        """The frames on their way and those that join them, which are foretold."""
-        if not len(new):
-            return rows, state
-        weights, _ = self._stencils(rows, new)
-        rows_of_all, order = torch.cat([rows, new]).sort()
-
-        def grow(x: Tensor) -> Tensor:
-            return torch.cat([x, self._told(x, rows, weights, new)])[order.to(x.device)]
-
-        return rows_of_all, state.moved(grow)
-
-    def _told(self, x: Tensor, rows: Tensor, weights: Tensor, at: Tensor) -> Tensor:
-        """What x, known for `rows`, is likely to be at other frames."""
-        z, place = self.z[rows.to(x.device)], at.to(x.device)
-        weights = weights.to(x)
-        near = (weights != 0).to(x)
-        lengths = (near @ z.square().flatten(1).sum(1)).clamp(min=torch.finfo(x.dtype).tiny)
-        like = (near @ (x * z).flatten(1).sum(1)) / lengths
-        told, guess = (torch.tensordot(weights, known, 1) for known in (x, z))
-        foretold: Tensor = told + like.view(-1, 1, 1, 1) * (self.z[place] - guess)
-        return foretold
+    def look(
+        self, asked: list[int], change: Images, grain: float
+    ) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
+        """How far each inner frame asked is from what its neighbours tell, root mean square, beyond
+        the grain; and how far others may be half-way along each gap that holds some."""
+        inner = range(1, len(asked) - 1)
+        if not inner:
+            return {}, {}
+        weights, reach = self._stencils(asked, [self._u[asked[i]] for i in inner], inner)
+        told = torch.tensordot(weights.to(change), change, 1)
+        squares = (told - change[1:-1]).flatten(1).square().mean(1).double().cpu()
+        missed = (squares - grain**2).clamp(min=0).sqrt()
+        wide = [i for i, (left, right) in enumerate(pairwise(asked)) if right - left > 1]
+        middles = [(self._u[asked[i]] + self._u[asked[i + 1]]) / 2 for i in wide]
+        _, spans = self._stencils(asked, middles)
+        gaps = {}
+        for i, span in zip(wide, spans, strict=True):
+            beside = torch.tensor([i - 1, i]).clamp(0, len(inner) - 1)
+            miss = (missed[beside] * (_CARE * span / reach[beside]).clamp(min=_ABRUPT)).max().item()
+            at_an_end = i in (0, len(asked) - 2)
+            gaps[asked[i], asked[i + 1]] = 2 * miss if at_an_end else miss
+        return dict(zip(asked[1:-1], missed.tolist(), strict=True)), gaps
 
     def _stencils(
-        self, rows: Tensor, at: Tensor, without: Tensor | None = None
+        self, asked: list[int], places: Sequence[float], without: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Lagrange's weights of known frames for others, (M, N), and Π |u − u_i|, (M,)."""
-        known = self.u[rows].tolist()
-        weights = torch.zeros(len(at), len(rows), dtype=torch.float64)
-        reach = torch.empty(len(at), dtype=torch.float64)
-        for m, place in enumerate(self.u[at].tolist()):
-            some = _stencil(known, place, None if without is None else int(without[m]))
-            nodes = self.u[rows[some]]
+        """Lagrange's weights of frames asked for places, (M, N), and Π |u − u_i|, (M,)."""
+        known = [self._u[frame] for frame in asked]
+        weights = torch.zeros(len(places), len(known), dtype=torch.float64)
+        reach = torch.empty(len(places), dtype=torch.float64)
+        for m, place in enumerate(places):
+            some = _stencil(known, place, None if without is None else without[m])
+            nodes = torch.tensor([known[i] for i in some], dtype=torch.float64)
             factors = (place - nodes) / (nodes[:, None] - nodes)
             weights[m, some] = factors.fill_diagonal_(1).prod(1)
             reach[m] = (place - nodes).abs().prod()
@@ -215,9 +248,3 @@ def _thinned(side: list[int], known: list[float], apart: float) -> list[int]:
         if not kept or abs(known[i] - known[kept[-1]]) >= apart:
             kept.append(i)
     return kept
-
-
-def _only(state: State, rows: Tensor) -> State:
-    """Some of a batch."""
-    rows = rows.to(state.x.device)
-    return state.moved(lambda x: x[rows])

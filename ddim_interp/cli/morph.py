@@ -74,7 +74,7 @@ __all__ = ["morph"]
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 16),
-    default=0.5,
+    default=1.0,
     metavar="LEVELS",
     help="By how much, of 255, frames may differ so as to share work; 0 draws each by itself.",
 )
