@@ -159,6 +159,23 @@ class Plan:
         return replace(schedule, alphas_cumprod=schedule.alphas_cumprod[:kept])
 
     @classmethod
+    def quick(cls, **wishes: Any) -> "Plan":
+        """A plan for films in a third of the evaluations, but for what is wished otherwise.
+
+        Its frames are as near the limit of many steps as fifty of DDIM are. Its latents are single
+        ones, which give the picture back to some 37 dB, and not exactly.
+
+        Args:
+            **wishes: Fields of `Plan`; None where nothing is wished for.
+
+        Example:
+            >>> Plan.quick(steps=16, solver=None)
+            Plan(steps=16, spacing='focus', solver='adams', depth=1.0, dither=True)
+        """
+        said = {name: wish for name, wish in wishes.items() if wish is not None}
+        return cls(**{"steps": 12, "spacing": "focus", "solver": "adams", **said})
+
+    @classmethod
     def parse(cls, described: Any) -> "Plan":
         """The plan that `describe` described; what is no plan, or a solver without a name, is left
         at its default.

@@ -49,6 +49,8 @@ PLANS = (
     *(Plan(steps, "log-snr", "dpmpp-2m") for steps in (10, 12, 14, 15, 16, 20)),
     Plan(15, "karras", "dpmpp-2m"),
     Plan(15, "leading", "dpmpp-2m"),
+    *(Plan(steps, "log-snr", "adams") for steps in (12, 16, 20)),
+    *(Plan(steps, "focus", "adams") for steps in (10, 12, 16, 20)),
 )
 FRAMES = 60
 TOLERANCES = (0.0, 0.5, 1.0)  # in 8-bit levels

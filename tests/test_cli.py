@@ -8,11 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ddim_interp.cli import cli, options
+from ddim_interp.images import open_image
 
 FAST = ("--steps", "4", "--frames", "4")
 
@@ -47,6 +49,24 @@ def test_morph_writes_a_film_and_one_json_document(call, tiny_folder, pictures, 
     for keyframe in report["keyframes"]:
         assert {"source", "roundtrip_mse", "roundtrip_max_level", "latent_power"} <= keyframe.keys()
     assert leftovers(tmp_path) == ["film.gif"]
+
+
+def test_a_quick_morph_walks_as_told_and_ends_on_the_pictures_all_the_same(
+    call, tiny_folder, pictures, tmp_path
+):
+    quick = ("morph", *pictures, "--quick", "--model", tiny_folder, "--json", "--upscale", "1")
+    plans = []
+    for more in ((), ("--steps", "5", "--solver", "heun")):
+        out = tmp_path / f"{len(more)}"
+        code, text, _ = call(*quick, "-o", out, "--frames", "4", *more)
+        assert code == 0
+        plan = json.loads(text)["plan"]
+        plans.append((plan["steps"], plan["spacing"], plan["solver"]))
+        for picture, number in zip(pictures, (0, 3), strict=True):
+            with Image.open(out / f"frame_{number:06}.png") as frame:
+                own = open_image(picture, frame.size[::-1]).frame
+                assert (np.asarray(frame.convert("RGB")) == own).all()
+    assert plans == [(12, "focus", "adams"), (5, "focus", "heun")]
 
 
 def test_morph_tells_its_pace_and_its_realism(call, tiny_folder, pictures, tmp_path):
