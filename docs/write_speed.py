@@ -95,8 +95,8 @@ def film() -> str:
     pipe.set_progress_bar_config(disable=True)
     model, limit = pipe.model, Plan(1000)
     found = {}
-    for who, plan in (("ours", Plan()), ("quick", Plan.quick())):
-        morph = pipe.morph(PAIR, raw=True, plan=plan)
+    for who, plan, tolerance in (("ours", Plan(), 1.0), ("quick", Plan.quick(), 2.0)):
+        morph = pipe.morph(PAIR, raw=True, plan=plan, tolerance=tolerance)
         drawn = from_frames(np.stack(list(morph.draw()))[list(SOME)])
         latents = morph.path(morph.times[list(SOME)])
         found[who] = compare(sample_latents(model, latents, limit), drawn)

@@ -74,9 +74,9 @@ __all__ = ["morph"]
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 16),
-    default=1.0,
     metavar="LEVELS",
-    help="By how much, of 255, frames may differ so as to share work; 0 draws each by itself.",
+    help="By how much, of 255, frames may differ so as to share work; 0 draws each by itself.  "
+    "[default: 1; 2 if quick]",
 )
 @click.option(
     "--quick",
@@ -110,7 +110,7 @@ def morph(
     paste: bool,
     feather: float,
     upscale: int,
-    tolerance: float,
+    tolerance: float | None,
     quick: bool,
     repair: str | None,
     realism: bool,
@@ -147,7 +147,7 @@ def morph(
         raw=raw,
         paste=paste,
         feather=feather,
-        tolerance=tolerance,
+        tolerance=(2.0 if quick else 1.0) if tolerance is None else tolerance,
     )
     if quick:
         plan = Plan.quick(dither=dither, **wishes)

@@ -43,11 +43,12 @@ _H264 = _Codec(
     # The index stands first, so that a browser plays while it loads; tags may have any name.
     {"movflags": "+faststart+use_metadata_tags", "fflags": "+bitexact"},
     # Left to choose by processor, x264 weighs blocks, where there is AVX-512, by code that reads
-    # beyond its rows: the bytes of a film then depend on what lay in memory before. Looking 24
+    # beyond its rows: the bytes of a film then depend on what lay in memory before. Of the presets
+    # `slow` takes half as long again for 3 % fewer bytes of the same quality (41.1 dB). Looking 24
     # frames ahead is as good as the preset's 50 (44.8 dB in as many bytes) and keeps half as many.
     {
         "crf": "12",
-        "preset": "slow",
+        "preset": "medium",
         "x264-params": "cpu-independent=1:rc-lookahead=24",
     },
 )
