@@ -28,6 +28,7 @@ from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
 from ddim_interp.refinement import FAMILY, Together
 from ddim_interp.shapes import Frame, Frames, Images
+from ddim_interp.solver import settle
 from ddim_interp.spool import Spool
 from ddim_interp.trajectory import last, sample
 from ddim_interp.watch import Watch, unwatched
@@ -339,7 +340,7 @@ class Morph:
     def _decode(self, u: Tensor, counted: CountCalls | None, watch: Watch = unwatched) -> Images:
         grid, solver = self.plan.walk(self.model.schedule)
         together = join_states([keyframe.state for keyframe in self.keyframes])
-        start = together.moved(lambda kept: self.path.carry(kept, u))
+        start = settle(solver, together).moved(lambda kept: self.path.carry(kept, u))
         denoiser = counted or self.model.for_frames
         if self.style.tolerance:
             denoiser = Together(

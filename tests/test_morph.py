@@ -1,5 +1,6 @@
 """The main job: films that start and end on the user's own pictures."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def test_the_ends_are_the_users_own_pictures(tiny, pictures):
 def test_raw_ends_are_what_the_latents_decode_to(tiny, pictures):
     film = tiny.morph(pictures, plan=FAST, frames=3, raw=True)
     decoded = tiny.sample(film.keyframes[0].state, plan=FAST).images[0]
+    np.testing.assert_array_equal(next(film.draw()), np.asarray(decoded))
+
+
+@pytest.mark.parametrize("solver", ["adams", "dpmpp-2m", "ddim"])
+def test_a_pairs_other_half_is_left_aside_by_a_solver_of_single_latents(tiny, pictures, solver):
+    pair = tiny.morph(pictures, plan=Plan(steps=6, solver="leapfrog"), frames=3, raw=True)
+    single = Plan(steps=6, solver=solver)
+    film = replace(pair, found=replace(pair.found, plan=single))
+    decoded = tiny.sample(film.keyframes[0].state, plan=single).images[0]
     np.testing.assert_array_equal(next(film.draw()), np.asarray(decoded))
 
 
