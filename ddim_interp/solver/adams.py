@@ -3,12 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from ddim_interp.denoiser import Denoiser, add_noise, predict_eps
+from ddim_interp.denoiser import Denoiser
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images
-from ddim_interp.solver.base import State, carry, check_arrival
+from ddim_interp.solver.base import State, carry, carry_picture, check_arrival
 
 __all__ = ["Adams"]
 
@@ -64,7 +62,7 @@ class Adams:
             corrected = _mean((p, before), (t, x_0), t=t)
             x = x + t.noise * (1 / t.ratio - 1 / p.ratio) * (corrected - predicted)
         memory = (*state.memory[-1:], (t, x_0))
-        return State(_carry(x, _mean(*memory[::-1], t=s), t, s), s, memory)
+        return State(carry_picture(x, _mean(*memory[::-1], t=s), t, s), s, memory)
 
     def inverse(self, denoiser: Denoiser, state: State, t: Level) -> State:
         """Walk to the noisier level t: one evaluation. From the clean end, it is DDIM's naive one.
@@ -77,7 +75,7 @@ class Adams:
         if s.timestep < 0:
             return State(carry(x, denoiser(x, t).eps, s, t), t)
         memory = (*state.memory[-1:], (s, denoiser(x, s).x_0))
-        return State(_carry(x, _mean(*memory[::-1], t=t), s, t), t, memory[-1:])
+        return State(carry_picture(x, _mean(*memory[::-1], t=t), s, t), t, memory[-1:])
 
 
 def _mean(
@@ -93,8 +91,3 @@ def _mean(
         return x_0
     beyond = h / -math.expm1(-h) - 1
     return x_0 + beyond / run * (other[1] - x_0)
-
-
-def _carry(x: Tensor, x_0: Images, t: Level, s: Level) -> Tensor:
-    """From level t to level s, if the picture under x is x_0."""
-    return add_noise(x_0, predict_eps(x, x_0, t), s)

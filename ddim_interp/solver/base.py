@@ -15,11 +15,11 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser, add_noise, predict_x0
+from ddim_interp.denoiser import Denoiser, add_noise, predict_eps, predict_x0
 from ddim_interp.errors import NotInvertibleError, ScheduleError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
-from ddim_interp.shapes import Latents
+from ddim_interp.shapes import Images, Latents
 
 __all__ = [
     "Memory",
@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "begin",
     "carry",
+    "carry_picture",
     "check_arrival",
     "check_departure",
     "settle",
@@ -132,6 +133,11 @@ def carry(x: Latents, eps: Latents, t: Level, s: Level) -> Latents:
     check_departure(t)
     check_arrival(s)
     return add_noise(predict_x0(x, eps, t), eps, s)
+
+
+def carry_picture(x: Latents, x_0: Images, t: Level, s: Level) -> Latents:
+    """Go from level t to level s along the ε that is left of x if the picture under it is x_0."""
+    return add_noise(x_0, predict_eps(x, x_0, t), s)
 
 
 def check_departure(t: Level) -> None:

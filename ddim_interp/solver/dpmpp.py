@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from ddim_interp.denoiser import Denoiser, add_noise, predict_eps
+from ddim_interp.denoiser import Denoiser
 from ddim_interp.schedule import Level
-from ddim_interp.solver.base import State, carry, check_arrival
+from ddim_interp.solver.base import State, carry, carry_picture, check_arrival
 
 __all__ = ["DPMpp2M"]
 
@@ -52,5 +52,4 @@ def _walk(denoiser: Denoiser, state: State, target: Level) -> State:
     if state.memory and math.isfinite(h):
         before, past = state.memory[-1]
         halfway = x_0 + h / (2 * (level.log_snr - before.log_snr)) * (x_0 - past)
-    eps = predict_eps(x, halfway, level)
-    return State(add_noise(halfway, eps, target), target, ((level, x_0),))
+    return State(carry_picture(x, halfway, level, target), target, ((level, x_0),))
