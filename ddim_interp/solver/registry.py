@@ -111,9 +111,9 @@ AUTO = ("leapfrog", "dpmpp-exact", "ddim")
 algebra, which closes whatever the network says of a picture, for one evaluation a step either way;
 then single latents, corrected until the walk down ends on the picture; then one equation a step."""
 
-AUTO_SAMPLER = "adams"
-"""What `auto` draws seeds by, where no picture has to be given back: the best frames for their
-evaluations."""
+AUTO_SAMPLER = "dpmpp-2m"
+"""What `auto` draws seeds by, where no picture has to be given back: second order for one evaluation
+a step."""
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
