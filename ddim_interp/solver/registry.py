@@ -112,8 +112,8 @@ algebra, which closes whatever the network says of a picture, for one evaluation
 then single latents, corrected until the walk down ends on the picture; then one equation a step."""
 
 AUTO_SAMPLER = "dpmpp-2m"
-"""What `auto` draws seeds by, where no picture has to be given back: second order for one evaluation
-a step."""
+"""What `auto` draws seeds by, where no picture has to be given back: second order, for one
+evaluation a step."""
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
