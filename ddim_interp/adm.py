@@ -18,7 +18,9 @@ from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.network_config import StrictConfig
 from ddim_interp.shapes import Images
 from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.embedding import Positional
+from ddim_interp.unet.fused import kernels_for, residual
 from ddim_interp.unet.norm import GroupNorm
 from ddim_interp.unet.resample import double, halve
 from ddim_interp.unet.rules import Rule, flag, optional, pair_or_one, several, whole
@@ -218,7 +220,7 @@ class AdmUnet(nn.Module):
         skips = [x := stage(x, emb) for stage in self.input_blocks]
         x = self.middle_block(x, emb)
         for stage in self.output_blocks:
-            x = stage(torch.cat((x, skips.pop()), dim=1), emb)
+            x = stage(x, emb, skips.pop())
         x = self.out(x)
         return x
 
@@ -226,9 +228,12 @@ class AdmUnet(nn.Module):
 class _Stage(nn.ModuleList):
     """Layers one after the other, of which ResNets are told the timestep."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
         for layer in self:
-            x = layer(x, emb) if isinstance(layer, _Resnet) else layer(x)
+            if isinstance(layer, _Resnet):
+                x, skip = layer(x, emb, skip), None
+            else:
+                x = layer(x)
         return x
 
 
@@ -249,10 +254,10 @@ class _Doubling(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = Conv2d(channels, channels, 3, padding=1)
+        self.conv = DoublingConv2d(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(double(x))
+        y: Tensor = self.conv(x)
         return y
 
 
@@ -281,12 +286,21 @@ class _Resnet(nn.Module):
         )
         self.skip_connection = nn.Identity() if channels == out else Conv2d(channels, out, 1)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        norm, act, conv = self.in_layers
+    def forward(self, x: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
+        (norm, act, conv), told = self.in_layers, self.emb_layers(emb)
+        if kernels := kernels_for(x):
+            norms: Any = norm, self.out_layers[0]
+            past = self.skip_connection if isinstance(self.skip_connection, Conv2d) else None
+            convolutions: Any = conv, self.out_layers[-1], past
+            return residual(
+                kernels, x, told, norms, convolutions, skip, self.resample, self.scale_shift
+            )
+        if skip is not None:
+            x = torch.cat((x, skip), dim=1)
         h = act(norm(x))
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
-        h, told = conv(h), self.emb_layers(emb)[:, :, None, None]
+        h, told = conv(h), told[:, :, None, None]
         norm, *rest = self.out_layers
         if self.scale_shift:
             scale, shift = told.chunk(2, dim=1)

@@ -18,6 +18,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.network_config import StrictConfig
 from ddim_interp.shapes import Images
 from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.rules import Rule, flag, pair_or_one, several, whole
 
 __all__ = ["LucidConfig", "LucidUnet"]
@@ -145,9 +146,7 @@ class LucidUnet(nn.Module):
                         _Attention(out, config, full),
                         Conv2d(out, width, 3, padding=1)
                         if last
-                        else nn.Sequential(
-                            nn.Upsample(scale_factor=2), Conv2d(out, width, 3, padding=1)
-                        ),
+                        else nn.Sequential(nn.Identity(), DoublingConv2d(out, width)),
                     ]
                 )
             )

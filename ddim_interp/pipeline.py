@@ -31,6 +31,7 @@ from ddim_interp.precision import (
     parse_dtype,
     true_float32,
 )
+from ddim_interp.recorded import Recorded
 from ddim_interp.scheduler import DDIMScheduler
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
@@ -76,6 +77,7 @@ class DDIMPipeline(Pipeline):
         self._draft: Network | None = None
         self._wide: Network | None = None
         self._compiled: Compiled | None = None
+        self._recorded: dict[Network, Recorded] = {}
         self._say: Callable[[str], None] | None = None  # compiles, if there is somebody to tell
         self._compiled_for: int | None = None
         self._draft_dtype: torch.dtype | None = None
@@ -190,6 +192,7 @@ class DDIMPipeline(Pipeline):
         layout = fastest_layout(self.device)
         self.unet.to(memory_format=layout)  # type: ignore[call-overload]
         self._draft = self._wide = self._compiled = None
+        self._recorded = {}
         return self
 
     def compile(
@@ -239,7 +242,7 @@ class DDIMPipeline(Pipeline):
         shape = (config.in_channels, height, width)
         kind, label = self.scheduler.config.prediction_type, self.class_label
         self._check_class()
-        denoiser: Denoiser = NetworkDenoiser(self.unet, kind, self.dtype, label)
+        denoiser: Denoiser = NetworkDenoiser(self._run(self.unet), kind, self.dtype, label)
         if self.dtype in (torch.float16, torch.bfloat16):
             wide = NetworkDenoiser(self._widened, kind, torch.float32, label)
             denoiser = Fallback(denoiser, wide)
@@ -247,7 +250,7 @@ class DDIMPipeline(Pipeline):
         if self._draft_dtype not in (None, self.dtype):
             if self._draft is None:
                 self._draft = copy.deepcopy(self.unet).to(self._draft_dtype)
-            draft = NetworkDenoiser(self._draft, kind, self._draft_dtype, label)
+            draft = NetworkDenoiser(self._run(self._draft), kind, self._draft_dtype, label)
         if self._say:
             network = self._draft or self.unet
             if self._compiled is None:
@@ -266,6 +269,12 @@ class DDIMPipeline(Pipeline):
             self.device,
             self.autoencoder,
         )
+
+    def _run(self, network: Network) -> Callable[..., Any]:
+        """The network as it runs fastest here without being compiled."""
+        if self.device.type != "cuda":
+            return network
+        return self._recorded.setdefault(network, Recorded(network))
 
     @torch.inference_mode()
     def __call__(

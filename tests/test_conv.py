@@ -6,9 +6,12 @@ import pickle
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from ddim_interp.unet import UNet2DModel
+from ddim_interp.unet import UNet2DModel, count_flops
 from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.doubling import DoublingConv2d
+from ddim_interp.unet.resample import double
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -96,3 +99,53 @@ def test_a_network_answers_alike_with_and_without():
     plain = unet(x, 500.0)
     with torch.inference_mode():
         assert torch.allclose(unet(x, 500.0), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)], ids=str)
+def test_doubling_and_convolving_is_one_product(dtype, layout, size):
+    torch.manual_seed(0)
+    conv = DoublingConv2d(32, 24).to(dtype=dtype, memory_format=layout)
+    x = torch.randn(2, 32, *size).to(dtype=dtype, memory_format=layout)
+    exact = copy.deepcopy(conv).double()(x.double())
+    with torch.inference_mode():
+        y = conv(x)
+    assert y.dtype == dtype
+    assert y.is_contiguous(memory_format=layout)
+    bound = 1e-6 if dtype == torch.float32 else 6e-3
+    assert (y.double() - exact).norm() < bound * exact.norm()
+
+
+@pytest.mark.parametrize("change", [change_in_place, load, assign, replace_data])
+def test_new_weights_are_noticed_where_a_picture_is_doubled(change):
+    torch.manual_seed(0)
+    conv, x = DoublingConv2d(32, 8).requires_grad_(False), maps()
+    with torch.inference_mode():
+        conv(x)
+    change(conv)
+    with torch.inference_mode():
+        torch.testing.assert_close(conv(x), nn.Conv2d.forward(conv, double(x)))
+    with torch.no_grad():
+        conv.bias += 1
+        torch.testing.assert_close(conv(x), nn.Conv2d.forward(conv, double(x)))
+
+
+def test_what_is_made_of_weights_is_not_part_of_a_checkpoint():
+    conv, x = DoublingConv2d(32, 8), maps()
+    keys, small = list(conv.state_dict()), len(pickle.dumps(conv))
+    with torch.inference_mode():
+        y = conv(x)
+        assert torch.equal(copy.deepcopy(conv)(x), y)
+        assert torch.equal(pickle.loads(pickle.dumps(conv))(x), y)
+    assert list(conv.state_dict()) == keys
+    assert len(pickle.dumps(conv)) == small
+
+
+def test_operations_are_counted_as_the_definition_has_them():
+    layer = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    sizes = {"block_out_channels": (32, 32), "layers_per_block": 1, "add_attention": False}
+    unet = UNet2DModel(**layer, **sizes)
+    with FlopCounterMode(display=False) as counter:
+        unet(torch.randn(1, 3, 8, 8), torch.zeros(1))  # with gradients: as the definition
+    assert count_flops(unet, 8, 8) == counter.get_total_flops()

@@ -68,6 +68,7 @@ DOORS = {
     "matplotlib": {"report", "plots"},
     "diffusers": {"autoencoder", "bench"},
     "lpips": {"learned"},
+    "triton": {"unet"},
 }
 
 # The package's own face names everything, and the child process speaks to its parent.

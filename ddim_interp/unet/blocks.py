@@ -7,8 +7,6 @@ All blocks but the middle have one signature: they carry `x` along, leave its st
 import math
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.unet.attention import Attention
@@ -117,7 +115,7 @@ class UpBlock(_Block):
     ) -> tuple[Tensor, Tensor | None]:
         """Carry x, (N, C, H, W), to (N, C_out, 2H, 2W), and take one of `skips` for each ResNet."""
         for resnet, attend in zip(self.resnets, self.attentions, strict=True):
-            x = attend(resnet(torch.cat((x, skips.pop()), dim=1), emb))
+            x = attend(resnet(x, emb, skips.pop()))
         for upsample in self.upsamplers:
             x = upsample(x, emb)
         return x, image
@@ -185,12 +183,12 @@ class SkipUpBlock(_Block):
     ) -> tuple[Tensor, Tensor | None]:
         """Carry x, (N, C, H, W), to twice its size; double the picture and add its part to it."""
         for resnet in self.resnets:
-            x = resnet(torch.cat((x, skips.pop()), dim=1), emb)
+            x = resnet(x, emb, skips.pop())
         x = self.attentions[0](x)
         if image is not None:
             image = double_smoothly(image)
         if self.doubles:
-            part = self.skip_conv(F.silu(self.skip_norm(x)))
+            part = self.skip_conv(self.skip_norm(x, silu=True))
             image = part if image is None else image + part
             x = self.resnet_up(x, emb)
         return x, image

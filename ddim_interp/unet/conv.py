@@ -1,44 +1,86 @@
 """How is a convolution spared work that is the same at every call?"""
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Conv2d"]
+from ddim_interp.unet.split import convolve_split, kernels_to_split
+
+__all__ = ["Conv2d", "Derived"]
 
 
-class _Packed(NamedTuple):
-    """Weights in the processor's own order, and what they were made of."""
+class Derived(NamedTuple):
+    """Something made of weights, for as long as they are what they were."""
 
-    weight: Tensor  # keeps the memory, so that no other weight can come to lie at its address
-    version: int
-    laid_out: Tensor
+    value: Any
+    sources: tuple[Tensor, ...]  # keep the memory: no other weights can come to lie at its address
+    versions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, value: Any, *sources: Tensor) -> "Derived":
+        """What is made of these weights."""
+        return cls(value, tuple(each.detach() for each in sources), _versions(sources))
+
+    def fits(self, *sources: Tensor) -> bool:
+        """Whether these are the weights, unchanged."""
+        return self.versions == _versions(sources) and all(
+            kept.data_ptr() == given.data_ptr() and kept.dtype == given.dtype
+            for kept, given in zip(self.sources, sources, strict=True)
+        )
+
+
+def _versions(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """How often each was written to; what was made in inference mode does not count that."""
+    return tuple(0 if each.is_inference() else each._version for each in tensors)
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` that lays its weights out for the processor once, and not at every call.
+    """`nn.Conv2d` that has its weights laid out as they are needed once, and not at every call.
 
     oneDNN multiplies weights in blocks of its own; torch hands them over row by row, and has them
     sorted anew in every forward pass. Where a picture is small and channels are many, that is a
     sixth of the time. Here the sorted copy is kept, for as long as the weights are what they were;
     results are the same to the bit, and the weights take twice their memory.
 
-    It works in inference mode, on x86 processors, in float32 and bfloat16. Anywhere else this is
-    `nn.Conv2d`.
+    It works in inference mode, on x86 processors, in float32 and bfloat16. On a GPU float32, where
+    it is asked for in earnest, is made of three products in TF32 (see `split`). Anywhere else this
+    is `nn.Conv2d`.
     """
 
-    _packed: _Packed | None = None
+    _packed: Derived | None = None
+    _parts: Derived | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x, (N, C, H, W)."""
-        if not self._can_pack(x):
-            return super().forward(x)
-        place = list(self.padding), list(self.stride), list(self.dilation), self.groups
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._laid_out(x), self.bias, *place, "none", [], ""
-        )
-        return y
+        if self._can_pack(x):
+            place = list(self.padding), list(self.stride), list(self.dilation), self.groups
+            packed: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, self._laid_out(x), self.bias, *place, "none", [], ""
+            )
+            return packed
+        if kernels_to_split(x):
+            y = self.without_bias(x)
+            return y if self.bias is None else y.add_(self.bias[:, None, None])
+        return super().forward(x)
+
+    def without_bias(self, x: Tensor) -> Tensor:
+        """Convolve, and leave the bias to whoever has something else to add."""
+        if kernels := kernels_to_split(x):
+            return convolve_split(kernels, x, self._in_parts(kernels), self._convolve)
+        return self._convolve(x, self.weight)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        return torch.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def _in_parts(self, kernels: ModuleType) -> Tensor:
+        """The weights rounded, and what that leaves."""
+        if self._parts is None or not self._parts.fits(self.weight):
+            weight = self.weight.detach().contiguous(memory_format=torch.channels_last)
+            self._parts = Derived.of(kernels.split(weight), self.weight)
+        parts: Tensor = self._parts.value
+        return parts
 
     def _can_pack(self, x: Tensor) -> bool:
         return (
@@ -52,25 +94,19 @@ class Conv2d(nn.Conv2d):
         )
 
     def _laid_out(self, x: Tensor) -> Tensor:
-        weight = self.weight.detach()
-        version = 0 if weight.is_inference() else weight._version
-        kept = self._packed
-        if (
-            kept is None
-            or kept.weight.data_ptr() != weight.data_ptr()
-            or kept.weight.dtype != weight.dtype
-            or kept.version != version
-        ):
+        if self._packed is None or not self._packed.fits(self.weight):
+            weight = self.weight.detach()
             place = list(self.padding), list(self.stride), list(self.dilation), self.groups
             laid_out = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
                 weight.to_mkldnn(), *place, list(x.shape)
             )
-            kept = self._packed = _Packed(weight, version, laid_out)
-        return kept.laid_out
+            self._packed = Derived.of(laid_out, weight)
+        laid: Tensor = self._packed.value
+        return laid
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles lay out their own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+        """Copies and pickles derive their own."""
+        return {k: v for k, v in self.__dict__.items() if not isinstance(v, Derived)}
 
 
 def _packable_dtypes() -> tuple[torch.dtype, ...]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.errors import ArgumentError
@@ -126,7 +125,7 @@ class UNet2DModel(nn.Module):
         image = None
         for block in self.up_blocks:
             x, image = block(x, emb, skips, image)
-        x = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+        x = self.conv_out(self.conv_norm_out(x, silu=True))
 
         if image is not None:
             x = x + image

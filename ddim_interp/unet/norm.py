@@ -1,7 +1,10 @@
 """How are activations kept in range, whatever the batch?"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ddim_interp.unet.fused import kernels_for
 
 __all__ = ["GroupNorm"]
 
@@ -12,19 +15,26 @@ class GroupNorm(nn.GroupNorm):
     The statistics are those of a group of channels, so there is nothing to refuse: a prediction
     must not depend on how many pictures happen to be in the batch.
 
-    Compiled for a GPU in half precision it is written out by channels, so that the compiler joins
-    it to its neighbours, and so that channels that lie beside each other in memory are read side
-    by side.
+    On a GPU torch's wants channels first, and copies there and back what has them last; ours does
+    not (see `kernels`). Compiled for a GPU in half precision it is written out by channels, so that
+    the compiler joins it to its neighbours, and so that channels that lie beside each other in
+    memory are read side by side.
 
     References:
         Wu & He (2018), Group normalization, arXiv:1803.08494.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x, (N, C, H, W), in groups of channels."""
+    def forward(self, x: Tensor, silu: bool = False) -> Tensor:
+        """Normalise x, (N, C, H, W), in groups of channels; with `silu`, SiLU follows."""
+        place = self.num_groups, self.weight, self.bias, self.eps
+        if kernels := kernels_for(x):
+            fused: Tensor = kernels.group_norm(x, *place, silu=silu)[0]
+            return fused
         if torch.compiler.is_compiling() and x.is_cuda and x.dtype.itemsize == 2:
-            return self._by_channels(x)
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+            y = self._by_channels(x)
+        else:
+            y = torch.group_norm(x, *place)
+        return F.silu(y, inplace=True) if silu else y
 
     def _by_channels(self, x: Tensor) -> Tensor:
         """The same in float32 sums over channels first, then over groups.

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.doubling import DoublingConv2d
 
 __all__ = ["Downsample2D", "Upsample2D", "double", "double_smoothly", "halve", "halve_smoothly"]
 
@@ -75,9 +76,9 @@ class Upsample2D(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = Conv2d(channels, channels, 3, padding=1)
+        self.conv = DoublingConv2d(channels, channels)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Double x, (N, C, H, W); the timestep in `emb` does not matter here."""
-        x = self.conv(double(x))
+        x = self.conv(x)
         return x

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from ddim_interp.unet.config import UNetConfig
 from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.fused import kernels_for, residual
 from ddim_interp.unet.norm import GroupNorm
 from ddim_interp.unet.plan import ResnetPlan
 
@@ -72,22 +74,39 @@ class ResnetBlock2D(nn.Module):
             Conv2d(channels, out, 1) if shortcut or channels != out else nn.Identity()
         )
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
         """Pass x on, (N, C, H, W) to (N, C_out, H', W'), at the timestep embedded in `emb`.
 
         Args:
             x: Feature maps, (N, C, H, W).
             emb: The embedded timestep after the activation, (N, time_channels). All ResNets apply
                 the same one, so the model does it once for all.
+            skip: Feature maps whose channels follow those of x, on the way up; then C counts both.
 
         Returns:
             Feature maps, (N, C_out, H', W').
         """
+        time = self.time_emb_proj(emb)
+        if isinstance(self.nonlinearity, nn.SiLU) and (kernels := kernels_for(x)):
+            shortcut = self.conv_shortcut if isinstance(self.conv_shortcut, Conv2d) else None
+            return residual(
+                kernels,
+                x,
+                time,
+                (self.norm1, self.norm2),
+                (self.conv1, self.conv2, shortcut),
+                skip,
+                self.resample,
+                self.scale_shift,
+                self.scale,
+            )
+        if skip is not None:
+            x = torch.cat((x, skip), dim=1)
         h = self.nonlinearity(self.norm1(x))
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
         h = self.conv1(h)
-        time = self.time_emb_proj(emb)[:, :, None, None]
+        time = time[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
             h = self.norm2(h).mul_(1 + scale).add_(shift)

@@ -1,0 +1,178 @@
+"""Checks of `ddim_interp.unet.kernels` on a processor: run by test_kernels.py, one for each name.
+
+TRITON_INTERPRET=1 python tests/interpreted_kernels.py norm
+"""
+
+import itertools
+import sys
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddim_interp import adm
+from ddim_interp.adm import AdmUnet
+from ddim_interp.unet import UNet2DModel, conv, doubling, fused, kernels, norm, resnet
+from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.doubling import DoublingConv2d
+
+LAST = torch.channels_last
+SHAPES = [(2, 32, 8, 8, 8), (3, 48, 5, 7, 4), (1, 96, 16, 16, 32), (2, 384, 9, 3, 32)]
+# The interpreter cuts bfloat16 off where a GPU rounds it.
+BOUNDS = {torch.float32: 3e-7, torch.bfloat16: 5e-3, torch.float16: 5e-4}
+
+
+def near(found: Tensor, wanted: Tensor, bound: float) -> None:
+    assert found.is_contiguous(memory_format=LAST)
+    gap = (found.double() - wanted).norm() / wanted.norm()
+    assert gap < bound, gap
+
+
+def maps(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Feature maps with channels far from zero, as far as their digits allow."""
+    far = 50 if dtype == torch.float32 else 2
+    x = 2 * torch.randn(shape) + far * torch.randn(1, shape[1], 1, 1)
+    return x.to(dtype).to(memory_format=LAST)
+
+
+def written_out(x, groups, weight, bias, add=None, scale=None, shift=None, silu=False) -> Tensor:
+    add, scale, shift = (
+        0 if each is None else each.double()[:, :, None, None] for each in (add, scale, shift)
+    )
+    y = torch.group_norm(x.double() + add, groups, weight.double(), bias.double(), 1e-5)
+    y = y * (1 + scale) + shift
+    return F.silu(y) if silu else y
+
+
+def check_norm() -> None:
+    for dtype, (count, channels, height, width, groups) in itertools.product(BOUNDS, SHAPES):
+        x = maps(dtype, count, channels, height, width)
+        weight, bias = torch.randn(2, channels).to(dtype)
+        add, scale = torch.randn(count, 2 * channels).to(dtype).chunk(2, dim=1)  # not contiguous
+        shift = torch.randn(channels).to(dtype).expand(count, -1)
+        for given in (
+            {},
+            {"silu": True},
+            {"add": add, "silu": True},
+            {"add": add, "scale": scale, "shift": shift},
+        ):
+            wanted = written_out(x, groups, weight, bias, **given)
+            place = x.clone(memory_format=torch.preserve_format), groups, weight, bias, 1e-5
+            near(kernels.group_norm(*place, **given)[0], wanted, BOUNDS[dtype])
+
+
+def check_joined() -> None:
+    for dtype, first in itertools.product(BOUNDS, (16, 24, 40)):
+        x, beside = maps(dtype, 2, first, 9, 7), maps(dtype, 2, 48 - first, 9, 7)
+        weight, bias = torch.randn(2, 48).to(dtype)
+        y, joined = kernels.group_norm(x, 4, weight, bias, 1e-5, silu=True, beside=beside)
+        both = torch.cat((x, beside), dim=1)
+        assert torch.equal(joined, both)
+        near(y, written_out(both, 4, weight, bias, silu=True), BOUNDS[dtype])
+
+
+def check_sum() -> None:
+    for dtype in BOUNDS:
+        x, h = maps(dtype, 3, 48, 5, 7), maps(dtype, 3, 48, 5, 7)
+        bias, other = torch.randn(2, 48).to(dtype)
+        for more, factor in ((None, 1.0), (other, 0.5)):
+            rest = 0 if more is None else more.double()[:, None, None]
+            wanted = factor * (h.double() + x.double() + bias.double()[:, None, None] + rest)
+            found = kernels.add_up(h.clone(), x, bias, more, factor)
+            near(found, wanted, BOUNDS[dtype])
+
+
+def check_doubling() -> None:
+    for channels, out, height, width in ((16, 16, 4, 4), (8, 24, 3, 5), (4, 1, 1, 1)):
+        layer = DoublingConv2d(channels, out)
+        x = torch.randn(2, channels, height, width).to(memory_format=LAST)
+        wanted = nn.Conv2d.forward(layer, F.interpolate(x, scale_factor=2.0)).double()
+        with torch.no_grad(), kernels_in_use():
+            near(layer(x), wanted, 1e-6)
+
+
+def check_split() -> None:
+    """Products of rounded parts are float32's; the convolution here is float64's of those."""
+    x = maps(torch.float32, 2, 32, 8, 8)
+    high, low = kernels.split(x).chunk(2)
+    assert torch.equal(high.double() + low.double(), x.double())
+    assert not (high.view(torch.int32) & 0x1FFF).any(), "thirteen bits are nought"
+    assert (low.abs() <= 2**-11 * x.abs()).all()
+    layer = Conv2d(32, 16, 3, padding=1).requires_grad_(False)
+
+    def on_matrix_units(x: Tensor, weight: Tensor) -> Tensor:
+        x, weight = (
+            kernels.split(part.contiguous(memory_format=LAST)).chunk(2)[0].double()
+            for part in (x, weight)
+        )
+        return torch.conv2d(x, weight, None, padding=1).float()
+
+    parts = kernels.split(layer.weight.contiguous(memory_format=LAST))
+    found = conv.convolve_split(kernels, x, parts, on_matrix_units)
+    wanted = torch.conv2d(x.double(), layer.weight.double(), None, padding=1)
+    near(found, wanted, 1e-6)
+    cut = on_matrix_units(x, layer.weight)
+    assert (cut - wanted).norm() > 100 * (found - wanted).norm(), "one product alone is TF32's"
+
+
+@contextmanager
+def kernels_in_use():
+    """As on a GPU, but that nothing else is on one."""
+
+    def here(x: Tensor):
+        last = x.is_contiguous(memory_format=LAST)
+        return kernels if last and not torch.is_grad_enabled() else None
+
+    rooms = [room for room in (adm, doubling, norm, resnet) if hasattr(room, "kernels_for")]
+    for room in rooms:
+        room.kernels_for = here
+    try:
+        yield
+    finally:
+        for room in rooms:
+            room.kernels_for = fused.kernels_for
+
+
+ADM_BLOCKS = {
+    "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    "resnet_time_scale_shift": "scale_shift",
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+}
+SKIP_BLOCKS = {
+    "down_block_types": ("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+    "up_block_types": ("AttnSkipUpBlock2D", "SkipUpBlock2D"),
+    "mid_block_scale_factor": 2**0.5,
+}
+SMALL = {"block_out_channels": (32, 64), "norm_num_groups": 8, "layers_per_block": 1}
+PLAIN = {
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}
+
+
+def check_networks() -> None:
+    networks = [UNet2DModel(**SMALL, **blocks) for blocks in (PLAIN, ADM_BLOCKS, SKIP_BLOCKS)]
+    networks.append(UNet2DModel(**SMALL, **PLAIN, act_fn="gelu"))
+    adm_like = {"block_out_channels": (32, 64), "attention": (False, True), "layers_per_block": 1}
+    for each in (True, False):
+        networks.append(AdmUnet(**adm_like, num_heads=2, scale_shift=each, resampling_resnets=each))
+    for network in networks:
+        network = network.eval().requires_grad_(False).to(memory_format=LAST)
+        for parameter in network.parameters():
+            parameter.normal_(std=parameter.abs().mean().item() + 0.05)  # none is nought
+        x, t = torch.randn(2, 3, 8, 8), torch.tensor([5.0, 500.0])
+        with torch.inference_mode():
+            wanted = network(x, t)
+            with kernels_in_use():
+                found = network(x, t)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
+        assert not torch.equal(found, wanted), "the kernels did run"
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    globals()[f"check_{sys.argv[1]}"]()

@@ -1,0 +1,26 @@
+"""What runs on a GPU between two convolutions, in Triton's interpreter, which needs none.
+
+A process of its own has the interpreter: kernels are either compiled or interpreted.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+PROGRAM = Path(__file__).with_name("interpreted_kernels.py")
+
+
+@pytest.mark.parametrize("what", ["norm", "joined", "sum", "doubling", "split", "networks"])
+def test_a_kernel_is_its_formula(what):
+    run = subprocess.run(
+        [sys.executable, str(PROGRAM), what],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
