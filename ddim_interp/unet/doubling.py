@@ -74,12 +74,10 @@ class DoublingConv2d(Conv2d):
             rows = torch.stack((_halves(wide, 2, 0), _halves(wide, 2, 1)))
             both = torch.stack((_halves(rows, 4, 0), _halves(rows, 4, 1)), dim=1)
             conv = Conv2d(self.in_channels, 4 * self.out_channels, 2, padding=1, device="meta")
-            conv.weight = torch.nn.Parameter(
-                both.flatten(0, 2)
-                .to(self.weight.dtype)
-                .contiguous(memory_format=torch.channels_last),
-                requires_grad=False,
-            )
+            last = self.weight.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if last else torch.contiguous_format
+            quarters = both.flatten(0, 2).to(self.weight.dtype).contiguous(memory_format=layout)
+            conv.weight = torch.nn.Parameter(quarters, requires_grad=False)
             conv.bias = torch.nn.Parameter(self.bias.detach().repeat(4), requires_grad=False)
             self._quarters = Derived.of(conv, self.weight, self.bias)
         four: Conv2d = self._quarters.value
