@@ -22,10 +22,12 @@ class Convolution(Protocol):
 def kernels_for(x: Tensor) -> ModuleType | None:
     """Our own kernels, `unet.kernels`, where they can take the place of torch's; else None.
 
-    They are for a GPU with Triton, for feature maps with channels last, and know no gradients. What
-    is being compiled gets kernels from the compiler.
+    They are for a GPU with Triton, for feature maps with channels last in float32 or less, and know
+    no gradients. What is being compiled gets kernels from the compiler.
     """
-    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not x.is_cuda or x.dtype == torch.float64:
+        return None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
         return None

@@ -17,107 +17,99 @@ from torch import Tensor
 
 __all__ = ["add_up", "group_norm", "interleave", "split"]
 
-_TILE = 8192  # values that a program holds at once
-_WARPS = 8  # threads of a program, in 32s: 32 values each
-_PROGRAMS = 2048  # as many sum at a time, over all pictures: some for each of 132 multiprocessors
+_TILE = 4096  # values that a program holds at once: 32 for each of its 128 threads
+_PROGRAMS = 2048  # as many sum at a time, over all pictures: some for each multiprocessor
 _PARTS = 128  # of one picture at most, for they are summed by one program
 
 
-@triton.jit
+# Sizes are no constants of the kernels, lest each be compiled for every batch and every level.
+@triton.jit(do_not_specialize=["rows", "parts", "steps"])
 def _sum(
-    x, beside, joined, sums, rows, parts, C: tl.constexpr, FIRST: tl.constexpr,
-    LANES: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr,
+    x, joined, sums, offset, rows, parts, steps, channels, across,
+    LANES: tl.constexpr, ROWS: tl.constexpr, JOINS: tl.constexpr,
 ):  # fmt: skip
     """Of each channel of one part of a picture: Σ(x − p) and Σ(x − p)², p the first pixel's value.
 
-    Around p, and not 0, a mean far from zero costs no digits. Where x has the FIRST channels only,
-    the others are in `beside`, and both are written to `joined`.
+    Around p, and not 0, a mean far from zero costs no digits. Where x has some of the channels
+    `across` only, from `offset` on, it is written to its place in `joined`.
     """
     picture, part = tl.program_id(0), tl.program_id(1)
     lane = tl.arange(0, LANES)
-    inside = lane < C
+    inside = lane < channels
     begin = picture.to(tl.int64) * rows
-    ours = lane < FIRST
-    theirs = inside & (lane >= FIRST)
-    values = x + begin * FIRST + lane
-    others = beside + begin * (C - FIRST) + (lane - FIRST)
-    pivot = tl.load(values, mask=ours, other=0).to(tl.float32)
-    if FIRST < C:
-        pivot += tl.load(others, mask=theirs, other=0).to(tl.float32)
-    first = part * ROWS * STEPS
+    values = x + begin * channels
+    pivot = tl.load(values + lane, mask=inside, other=0).to(tl.float32)
     once = tl.zeros((ROWS, LANES), tl.float32)
     twice = tl.zeros((ROWS, LANES), tl.float32)
-    for step in range(STEPS):
-        row = first + step * ROWS + tl.arange(0, ROWS)
-        here = (row < rows)[:, None]
-        place = values[None, :] + row[:, None] * FIRST
-        value = tl.load(place, mask=here & ours[None, :], other=0).to(tl.float32)
-        if FIRST < C:
-            place = others[None, :] + row[:, None] * (C - FIRST)
-            value += tl.load(place, mask=here & theirs[None, :], other=0).to(tl.float32)
-            place = joined + begin * C + (row[:, None] * C + lane[None, :])
-            tl.store(place, value.to(joined.dtype.element_ty), mask=here & inside[None, :])
-        off = tl.where(here & inside[None, :], value - pivot[None, :], 0)
+    for step in range(steps):
+        row = (part * steps + step) * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & inside[None, :]
+        value = tl.load(values + row[:, None] * channels + lane[None, :], mask=here, other=0)
+        if JOINS:
+            place = joined + begin * across + offset + row[:, None] * across + lane[None, :]
+            tl.store(place, value, mask=here)
+        off = tl.where(here, value.to(tl.float32) - pivot[None, :], 0)
         once += off
         twice += off * off
-    place = sums + (picture * parts + part) * 2 * C + lane
+    place = sums + (picture * parts + part) * 2 * across + offset + lane
     tl.store(place, tl.sum(once, 0), mask=inside)
-    tl.store(place + C, tl.sum(twice, 0), mask=inside)
+    tl.store(place + across, tl.sum(twice, 0), mask=inside)
 
 
-@triton.jit
+_WEIGHS = ["rows", "parts", "channels", "group", "add_stride", "scale_stride", "shift_stride"]
+
+
+@triton.jit(do_not_specialize=_WEIGHS)
 def _weigh(
     x, sums, weight, bias, add, scale, shift, table, rows, parts, eps,
-    add_stride, scale_stride, shift_stride,
-    C: tl.constexpr, GROUP: tl.constexpr, LANES: tl.constexpr, PARTS: tl.constexpr,
-    ADDS: tl.constexpr, SCALES: tl.constexpr,
+    add_stride, scale_stride, shift_stride, channels, group,
+    LANES: tl.constexpr, PARTS: tl.constexpr, ADDS: tl.constexpr, SCALES: tl.constexpr,
 ):  # fmt: skip
     """Of each channel of one group of a picture: the a and b of y = a·x + b."""
-    picture, group = tl.program_id(0), tl.program_id(1)
+    picture = tl.program_id(0)
     lane = tl.arange(0, LANES)
-    inside = lane < GROUP
-    channel = group * GROUP + lane
+    inside = lane < group
+    channel = tl.program_id(1) * group + lane
     part = tl.arange(0, PARTS)
     here = (part < parts)[:, None] & inside[None, :]
-    places = sums + (picture * parts + part[:, None]) * 2 * C + channel[None, :]
+    places = sums + (picture * parts + part[:, None]) * 2 * channels + channel[None, :]
     once = tl.sum(tl.load(places, mask=here, other=0), 0) / rows
-    twice = tl.sum(tl.load(places + C, mask=here, other=0), 0) / rows
-    pivot = tl.load(x + picture.to(tl.int64) * rows * C + channel, mask=inside, other=0)
+    twice = tl.sum(tl.load(places + channels, mask=here, other=0), 0) / rows
+    pivot = tl.load(x + picture.to(tl.int64) * rows * channels + channel, mask=inside, other=0)
     means = pivot.to(tl.float32) + once
     added = tl.zeros((LANES,), tl.float32)
     if ADDS:
         added = tl.load(add + picture * add_stride + channel, mask=inside, other=0).to(tl.float32)
         means += added
-    mean = tl.sum(tl.where(inside, means, 0), 0) / GROUP
+    mean = tl.sum(tl.where(inside, means, 0), 0) / group
     apart = tl.where(inside, means - mean, 0)  # a group's variance: within channels, between them
-    variance = tl.sum(twice - once * once, 0) / GROUP + tl.sum(apart * apart, 0) / GROUP
+    variance = tl.sum(twice - once * once, 0) / group + tl.sum(apart * apart, 0) / group
     a = tl.load(weight + channel, mask=inside, other=0).to(tl.float32)
     a /= tl.sqrt(tl.maximum(variance, 0) + eps)
     b = tl.load(bias + channel, mask=inside, other=0).to(tl.float32) + (added - mean) * a
     if SCALES:
-        more = tl.load(scale + picture * scale_stride + channel, mask=inside, other=0).to(
-            tl.float32
-        )
+        more = tl.load(scale + picture * scale_stride + channel, mask=inside, other=0)
+        more = more.to(tl.float32)
         a += a * more
         b += b * more
         b += tl.load(shift + picture * shift_stride + channel, mask=inside, other=0).to(tl.float32)
-    tl.store(table + picture * 2 * C + channel, a, mask=inside)
-    tl.store(table + picture * 2 * C + C + channel, b, mask=inside)
+    tl.store(table + picture * 2 * channels + channel, a, mask=inside)
+    tl.store(table + (picture * 2 + 1) * channels + channel, b, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _apply(
-    x, y, table, rows, C: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr, SILU: tl.constexpr
+    x, y, table, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr, SILU: tl.constexpr
 ):
     """y = a·x + b, and the activation."""
     picture, part = tl.program_id(0), tl.program_id(1)
     lane = tl.arange(0, LANES)
-    inside = lane < C
+    inside = lane < channels
     row = part * ROWS + tl.arange(0, ROWS)
     here = (row < rows)[:, None] & inside[None, :]
-    place = picture.to(tl.int64) * rows * C + (row[:, None] * C + lane[None, :])
-    a = tl.load(table + picture * 2 * C + lane, mask=inside, other=0)
-    b = tl.load(table + picture * 2 * C + C + lane, mask=inside, other=0)
+    place = picture.to(tl.int64) * rows * channels + (row[:, None] * channels + lane[None, :])
+    a = tl.load(table + picture * 2 * channels + lane, mask=inside, other=0)
+    b = tl.load(table + (picture * 2 + 1) * channels + lane, mask=inside, other=0)
     value = tl.load(x + place, mask=here, other=0).to(tl.float32)
     value = value * a[None, :] + b[None, :]
     if SILU:
@@ -125,18 +117,17 @@ def _apply(
     tl.store(y + place, value.to(y.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "factor"])
 def _join(
-    h, x, bias, other, factor, rows, C: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr,
+    h, x, bias, other, factor, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr,
     OTHER: tl.constexpr,
 ):  # fmt: skip
-    """h = (h + x + bias) · factor."""
-    part = tl.program_id(0)
+    """h = (h + x + bias + other) · factor."""
     lane = tl.arange(0, LANES)
-    inside = lane < C
-    row = part * ROWS + tl.arange(0, ROWS)
+    inside = lane < channels
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = (row < rows)[:, None] & inside[None, :]
-    place = row.to(tl.int64)[:, None] * C + lane[None, :]
+    place = row.to(tl.int64)[:, None] * channels + lane[None, :]
     most = tl.load(bias + lane, mask=inside, other=0).to(tl.float32)
     if OTHER:
         most += tl.load(other + lane, mask=inside, other=0).to(tl.float32)
@@ -145,36 +136,36 @@ def _join(
     tl.store(h + place, (value * factor).to(h.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "rows"])
 def _interleave(
-    parts, y, bias, height, width, rows, C: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr
+    parts, y, bias, height, width, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr
 ):
     """Each pixel of y from its quarter of the channels, and the bias."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     lane = tl.arange(0, LANES)
-    inside = lane < C
+    inside = lane < channels
     here = (row < rows)[:, None] & inside[None, :]
     across, up = row % width, row // width
     down, picture = up % height, up // height
     p, q = down % 2, across % 2
     place = (picture * (height // 2 + 1) + down // 2 + p) * (width // 2 + 1) + across // 2 + q
-    place = (place.to(tl.int64) * 4 + 2 * p + q) * C
-    value = tl.load(parts + place[:, None] + lane[None, :], mask=here, other=0).to(tl.float32)
+    place = (place.to(tl.int64) * 4 + 2 * p + q)[:, None] * channels + lane[None, :]
+    value = tl.load(parts + place, mask=here, other=0).to(tl.float32)
     value += tl.load(bias + lane, mask=inside, other=0).to(tl.float32)[None, :]
-    to = row.to(tl.int64)[:, None] * C + lane[None, :]
+    to = row.to(tl.int64)[:, None] * channels + lane[None, :]
     tl.store(y + to, value.to(y.dtype.element_ty), mask=here)
 
 
-@triton.jit
-def _split(x, both, count, TILE: tl.constexpr):
-    """x rounded to TF32, and after `count` of those what the rounding left."""
+@triton.jit(do_not_specialize=["count"])
+def _split(x, high, low, count, TILE: tl.constexpr):
+    """x rounded to TF32, and what the rounding leaves."""
     place = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     here = place < count
     value = tl.load(x + place, mask=here, other=0)
     bits = value.to(tl.int32, bitcast=True)
-    high = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
-    tl.store(both + place, high, mask=here)
-    tl.store(both + count + place, value - high, mask=here)
+    rounded = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    tl.store(high + place, rounded, mask=here)
+    tl.store(low + place, value - rounded, mask=here)
 
 
 def group_norm(
@@ -208,36 +199,36 @@ def group_norm(
     Returns:
         Feature maps like x; and x, with what is beside it.
     """
-    count, first = x.shape[:2]
-    channels = first + (0 if beside is None else beside.shape[1])
+    count = len(x)
+    sources = (x,) if beside is None else (x, beside)
+    channels = sum(source.shape[1] for source in sources)
     rows = x[0, 0].numel()
     lanes, tile = _tile(channels)
     tiles = triton.cdiv(rows, tile)
-    steps = triton.next_power_of_2(
-        max(triton.cdiv(tiles * count, _PROGRAMS), triton.cdiv(tiles, _PARTS), 1)
-    )
+    steps = max(triton.cdiv(tiles * count, _PROGRAMS), triton.cdiv(tiles, _PARTS))
     parts = triton.cdiv(tiles, steps)
+    whole = x if beside is None else _like(x, channels)
     sums = torch.empty(count, parts, 2, channels, device=x.device)
     table = torch.empty(count, 2, channels, device=x.device)
     steers = [weight.expand(1, -1) if part is None else part for part in (add, scale, shift)]
     group = channels // groups
-    whole = x if beside is None else _like(x, channels)
     y = torch.empty_like(whole) if add is None else whole
     with torch.cuda.device_of(x):
-        _sum[(count, parts)](
-            x, x if beside is None else beside, whole, sums, rows, parts, channels, first,
-            lanes, tile, steps, num_warps=_WARPS,
-        )  # fmt: skip
-        x = whole
+        offset = 0
+        for source in sources:
+            own = source.shape[1]
+            _sum[(count, parts)](
+                source, whole, sums, offset, rows, parts, steps, own, channels,
+                triton.next_power_of_2(own), tile, beside is not None,
+            )  # fmt: skip
+            offset += own
         _weigh[(count, groups)](
-            x, sums, weight, bias, *steers, table, rows, parts, eps,
+            whole, sums, weight, bias, *steers, table, rows, parts, eps,
             *(part.stride(0) for part in steers), channels, group,
-            triton.next_power_of_2(group), triton.next_power_of_2(parts),
-            add is not None, scale is not None,
-            num_warps=1 if parts * group <= 1024 else 4,
+            triton.next_power_of_2(group), _PARTS, add is not None, scale is not None,
         )  # fmt: skip
-        _apply[(count, tiles)](x, y, table, rows, channels, lanes, tile, silu, num_warps=_WARPS)
-    return y, x
+        _apply[(count, tiles)](whole, y, table, rows, channels, lanes, tile, silu)
+    return y, whole
 
 
 def add_up(
@@ -258,7 +249,7 @@ def add_up(
     with torch.cuda.device_of(h):
         _join[(triton.cdiv(rows, tile),)](
             h, x, bias, bias if other is None else other, factor,
-            rows, channels, lanes, tile, other is not None, num_warps=_WARPS,
+            rows, channels, lanes, tile, other is not None,
         )  # fmt: skip
     return h
 
@@ -280,7 +271,7 @@ def interleave(parts: Tensor, bias: Tensor) -> Tensor:
     lanes, tile = _tile(channels)
     with torch.cuda.device_of(y):
         _interleave[(triton.cdiv(rows, tile),)](
-            parts, y, bias, height, width, rows, channels, lanes, tile, num_warps=_WARPS
+            parts, y, bias, height, width, rows, channels, lanes, tile
         )
     return y
 
@@ -297,8 +288,9 @@ def split(x: Tensor) -> Tensor:
     both = torch.empty(
         (2 * len(x), *x.shape[1:]), device=x.device, memory_format=torch.channels_last
     )
+    count = x.numel()
     with torch.cuda.device_of(x):
-        _split[(triton.cdiv(x.numel(), _TILE),)](x, both, x.numel(), _TILE, num_warps=_WARPS)
+        _split[(triton.cdiv(count, _TILE),)](x, both, both[len(x) :], count, _TILE)
     return both
 
 
