@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ddim_interp.unet.size import check_size
 
@@ -26,6 +25,9 @@ def flops_of(work: Callable[[], Any]) -> int:
     Args:
         work: Builds what it needs, and runs it.
     """
+    # It imports Triton, where that is installed: half a second of every start.
+    from torch.utils.flop_counter import FlopCounterMode
+
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
