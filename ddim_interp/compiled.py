@@ -1,8 +1,8 @@
 """A network compiled for the batches it is given, for runs that are long enough to repay it.
 
 Compiling costs from seconds to two minutes, and is done anew in every process but for what torch
-caches on disk. A long film of a large network on a GPU should repay it (not timed yet: see
-docs/speed.md); a short one of a small network does not, so nobody compiles unless asked to.
+caches on disk. It is for networks that have no kernels of our own: those that have are faster on a
+GPU as they are (see `unet.kernels`, and docs/speed.md). So nobody compiles unless asked to.
 """
 
 import warnings

@@ -200,8 +200,8 @@ class DDIMPipeline(Pipeline):
     ) -> "DDIMPipeline":
         """Draw frames by a compiled network from now on; returns itself.
 
-        It is meant for long films of large networks on a GPU: the first frame comes a minute or two
-        later.
+        The first frame comes a minute or two later. On a GPU it pays for networks without kernels
+        of our own only: diffusers' and guided-diffusion's have them, and are faster as they are.
         Inversion is done by the network as it is. Last bits may differ from run to run.
 
         Args:

@@ -24,3 +24,15 @@ def test_a_kernel_is_its_formula(what):
         text=True,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_a_processor_does_without_triton():
+    program = (
+        "import sys, torch, ddim_interp.pipeline, ddim_interp.bench.forwards\n"
+        "from ddim_interp.unet import UNet2DModel\n"
+        "with torch.inference_mode():\n"
+        "    network = UNet2DModel(block_out_channels=(8,) * 4, norm_num_groups=4)\n"
+        "    network(torch.zeros(1, 3, 8, 8), 5)\n"
+        "assert 'triton' not in sys.modules, 'half a second of every start'"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ddim_interp import DDIMPipeline
 from ddim_interp.recorded import Recorded
 
 
@@ -62,3 +63,18 @@ def test_recordings_are_not_made_without_end():
         for count in (*range(1, 9), *range(12, 33, 4), *range(40, 90, 8)):
             recorded(batch(count))
     assert len(recorder.asked) == 16
+
+
+def test_a_pipeline_records_each_network_on_a_gpu_until_it_is_moved(tiny_folder, monkeypatch):
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu")
+    assert pipe._run(pipe.unet) is pipe.unet
+    with monkeypatch.context() as patch:
+        patch.setattr(DDIMPipeline, "device", torch.device("cuda"))
+        recorded = pipe._run(pipe.unet)
+        assert isinstance(recorded, Recorded)
+        assert recorded.network is pipe.unet
+        assert pipe._run(pipe.unet) is recorded
+    pipe.to(torch.float64)
+    with monkeypatch.context() as patch:
+        patch.setattr(DDIMPipeline, "device", torch.device("cuda"))
+        assert pipe._run(pipe.unet) is not recorded
