@@ -87,7 +87,8 @@ class ResnetBlock2D(nn.Module):
             Feature maps, (N, C_out, H', W').
         """
         time = self.time_emb_proj(emb)
-        if isinstance(self.nonlinearity, nn.SiLU) and (kernels := kernels_for(x)):
+        silu = isinstance(self.nonlinearity, nn.SiLU) and not self.training
+        if silu and (kernels := kernels_for(x)):
             shortcut = self.conv_shortcut if isinstance(self.conv_shortcut, Conv2d) else None
             return residual(
                 kernels,
