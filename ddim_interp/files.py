@@ -178,9 +178,12 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
         b'whole'
     """
     path = _free(path, overwrite, None)
-    with _creating(path):
-        part, descriptor = _create(path)
+    parts: list[Path] = []
+    descriptor = None
     try:
+        with _creating(path):
+            descriptor = _create(path, parts)
+        part = parts[-1]
         with _storing(path, part):
             yield part
         with _storing(path):
@@ -189,11 +192,13 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
             os.replace(part, path)
             _sync(path.parent)
     except BaseException:
-        _discard(part)
+        for part in parts:
+            _discard(part)
         raise
     finally:
-        with suppress(OSError):  # only the lock hangs on it
-            os.close(descriptor)
+        if descriptor is not None:
+            with suppress(OSError):  # only the lock hangs on it
+                os.close(descriptor)
 
 
 @contextmanager
@@ -410,13 +415,17 @@ def _part(path: Path, token: str = "") -> Path:
     return path.with_name(f".{path.name[:40]}.{token or secrets.token_hex(6)}.part")
 
 
-def _create(path: Path) -> tuple[Path, int]:
-    """A new temporary file for `path` and its descriptor, held until that is closed."""
+def _create(path: Path, parts: list[Path]) -> int:
+    """A new temporary file for `path`: its descriptor, held until that is closed.
+
+    Its name is the last of `parts`, where it stands before there is such a file: a signal may come
+    at any moment, and whoever catches it must know what to take away.
+    """
     while True:
-        part = _part(path)
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if _is_ours(descriptor, part):
-            return part, descriptor
+        parts.append(_part(path))
+        descriptor = os.open(parts[-1], os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if _is_ours(descriptor, parts[-1]):
+            return descriptor
         os.close(descriptor)  # another run took it for an orphan before it was held
 
 

@@ -254,8 +254,6 @@ class DDIMPipeline(Pipeline):
         if self._say:
             network = self._draft or self.unet
             if self._compiled is None:
-                layout = fastest_layout(self.device, compiled=True)
-                network.to(memory_format=layout)  # type: ignore[call-overload]
                 batch = self._compiled_for or default_batch_size(shape, self.device)
                 self._compiled = Compiled(network, say=self._say, size=batch)
             draft = NetworkDenoiser(self._compiled, kind, network.dtype, label)

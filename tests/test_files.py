@@ -359,3 +359,17 @@ def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "abc").startswith("ba7816bf8f01cfea")
     with pytest.raises(InputMissingError, match="is a folder"):
         sha256_file(tmp_path)
+
+
+def test_a_signal_at_the_moment_of_creation_leaves_nothing(tmp_path, monkeypatch):
+    opened = os.open
+
+    def open_and_be_interrupted(path, *how):
+        os.close(opened(path, *how))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_and_be_interrupted)
+        with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "film.gif"):
+            pass
+    assert not list(tmp_path.iterdir())

@@ -132,7 +132,7 @@ def race_forwards(
             ours = Recorded(ours)
         runners[who] = partial(_exactly, ours, x.to(dtype), t)
         if compiled and dtype == half:
-            faster = Compiled(_laid_out(network, device, dtype, compiled=True))
+            faster = Compiled(_laid_out(network, device, dtype))
             precision[f"{who} compiled"] = dtype
             runners[f"{who} compiled"] = partial(_exactly, faster, x.to(dtype), t)
     answers = {who: _answer(run) for who, run in runners.items()}
@@ -157,10 +157,8 @@ def race_forwards(
     ]
 
 
-def _laid_out(
-    network: Network, device: torch.device, dtype: torch.dtype, compiled: bool = False
-) -> Network:
-    layout = fastest_layout(device, compiled)
+def _laid_out(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    layout = fastest_layout(device)
     ours: Network = copy.deepcopy(network).to(device, dtype).to(memory_format=layout)  # type: ignore[call-overload]
     return ours
 
