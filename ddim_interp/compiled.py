@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ddim_interp.memory import ran_out_of_memory
-from ddim_interp.recorded import record
+from ddim_interp.recorded import answering, record
 
 __all__ = ["Compiled", "Compiler", "compile_network", "warn"]
 
@@ -60,6 +60,7 @@ class Compiled:
         size: int = 0,
     ) -> None:
         self.network = network
+        self._answer = answering(network)
         self._compiler = compiler
         self._say = say
         self._size = size
@@ -77,11 +78,6 @@ class Compiled:
             if kind in self._runs or self._prepare(kind, filled):
                 return self._runs[kind](*filled)[:count]
         return self._answer(*inputs)
-
-    def _answer(self, *inputs: Tensor) -> Tensor:
-        output = self.network(*inputs)
-        answer: Tensor = getattr(output, "sample", output)
-        return answer
 
     def _prepare(self, kind: Hashable, inputs: list[Tensor]) -> bool:
         """Compile for inputs of this kind, and say whether that went well.

@@ -31,7 +31,7 @@ from ddim_interp.precision import (
     parse_dtype,
     true_float32,
 )
-from ddim_interp.recorded import Recorded
+from ddim_interp.recorded import Recorded, answering
 from ddim_interp.scheduler import DDIMScheduler
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
@@ -355,6 +355,4 @@ class DDIMPipeline(Pipeline):
         """The network's answer in float32; a second copy of it is made when it is first needed."""
         if self._wide is None:
             self._wide = copy.deepcopy(self.unet).float()
-        output = self._wide(*inputs)
-        wide: Tensor = getattr(output, "sample", output)
-        return wide
+        return answering(self._wide)(*inputs)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddim_interp.memory import ran_out_of_memory
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "answering", "record"]
 
 _WARM_UPS = 2
 _MOST = 16  # recordings of one network: more sizes than a film has
@@ -39,6 +39,7 @@ class Recorded:
 
     def __init__(self, network: Callable[..., Any], recorder: Any = None) -> None:
         self.network = network
+        self._answer = answering(network)
         self._recorder = recorder or record
         self._seen: set[Hashable] = set()
         self._runs: dict[Hashable, Callable[..., Tensor]] = {}
@@ -56,11 +57,6 @@ class Recorded:
         self._seen.add(kind)
         return self._runs.get(kind, self._answer)(*full)[:count]
 
-    def _answer(self, *inputs: Tensor) -> Tensor:
-        output = self.network(*inputs)
-        answer: Tensor = getattr(output, "sample", output)
-        return answer
-
     def _record(self, kind: Hashable, inputs: list[Tensor]) -> None:
         if self._pool is None and inputs[0].is_cuda:
             self._pool = torch.cuda.graph_pool_handle()
@@ -70,6 +66,17 @@ class Recorded:
             if ran_out_of_memory(error):
                 raise  # a smaller batch may mend it
             self._runs[kind] = self._answer  # there is nothing wrong with it but its pace
+
+
+def answering(network: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The network, returning its prediction where it returns an object whose `sample` that is."""
+
+    def answer(*inputs: Tensor) -> Tensor:
+        output = network(*inputs)
+        prediction: Tensor = getattr(output, "sample", output)
+        return prediction
+
+    return answer
 
 
 def _size(count: int) -> int:

@@ -46,7 +46,7 @@ class DoublingConv2d(Conv2d):
         """Double x, (N, C, H, W), and convolve: (N, C_out, 2H, 2W)."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
             return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        quarters = self._four(x)
+        quarters = self._four()
         if kernels := kernels_for(x):
             on_gpu: Tensor = kernels.interleave(quarters.without_bias(x), self.bias)
             return on_gpu
@@ -66,7 +66,7 @@ class DoublingConv2d(Conv2d):
             y[:, :, p::2, q::2] = part
         return y
 
-    def _four(self, x: Tensor) -> Conv2d:
+    def _four(self) -> Conv2d:
         """All four at once, with 4 C_out channels: the first C_out are those of p = q = 0."""
         assert self.bias is not None
         if self._quarters is None or not self._quarters.fits(self.weight, self.bias):
