@@ -4,6 +4,11 @@ Everything the package writes is first written beside its final name, flushed to
 renamed. A reader, a crash or a full disk therefore meets the old file or the new one, never half of
 one. This module is the only one that opens a file for writing; each call of the operating system in
 it goes through the name `os`, so that a test can let any one of them fail.
+
+A signal may raise an exception wherever Python calls something: after the system has created a file
+and before anybody here knows of it, or while it is being removed. So a name is known before there
+is a file of it, creating stands inside the `try` that tidies up, and tidying up, where it is
+interrupted, begins again.
 """
 
 # pathlib would go around that name
@@ -147,9 +152,14 @@ def check_output(
     """
     path = _free(path, overwrite, members)
     probe = _part(path)
-    with _creating(path):
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    _discard(probe)
+    try:
+        with _creating(path):
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    finally:
+        try:
+            _discard(probe)
+        finally:
+            _discard(probe)
 
 
 @contextmanager
@@ -192,8 +202,10 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
             os.replace(part, path)
             _sync(path.parent)
     except BaseException:
-        for part in parts:
-            _discard(part)
+        try:
+            _discard(*parts)
+        finally:
+            _discard(*parts)
         raise
     finally:
         if descriptor is not None:
@@ -203,23 +215,17 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(
-    path: StrPath,
-    *,
-    overwrite: bool = False,
-    members: re.Pattern[str],
-    resume: bool = False,
+    path: StrPath, *, overwrite: bool = False, members: re.Pattern[str]
 ) -> Iterator[Path]:
     """Fill a flat folder that appears under its name only when it is complete.
 
-    Yields `NAME.partial` beside the final name; write its files with `atomic_file`, so that each is
-    whole whenever the run ends. On a clean exit the folder is renamed; on an exception it is
-    removed, unless `resume` asks to keep what was done.
+    Yields `NAME.partial` beside the final name, empty. On a clean exit it is renamed; on any
+    exception, Ctrl-C among them, it is removed. One that a killed run left is used again.
 
     Args:
         path: The final name. An empty folder may stand there already.
         overwrite: Whether a folder of an earlier output may be replaced.
         members: What the names of our files look like; a folder that holds others is not replaced.
-        resume: Go on in the `NAME.partial` an earlier run left, and leave it if this one fails.
 
     Raises:
         BusyError: Another run is filling the same folder.
@@ -228,38 +234,29 @@ def atomic_folder(
     """
     path = _free(path, overwrite, members)
     partial = path.with_name(path.name + ".partial")
-    with _creating(path):
-        with suppress(FileExistsError):
-            os.mkdir(partial)
-        try:
-            descriptor = os.open(partial, os.O_RDONLY)
-        except OSError:
-            with suppress(OSError):
-                os.rmdir(partial)
-            raise
+    held: list[int] = []
     try:
-        if not _lock(descriptor):
+        with _creating(path):
+            with suppress(FileExistsError):
+                os.mkdir(partial)
+            held.append(os.open(partial, os.O_RDONLY))
+        if not _lock(held[0]):
             raise BusyError(f"{shown(partial)} is being filled by another run; wait for it to end.")
+        with _storing(path):
+            _empty(partial, members)
+        with _storing(path, partial):
+            yield partial
+        with _storing(path):
+            _sync(partial)
+            _free(path, overwrite, members)
+            _replace_folder(partial, path, members)
+        _release(held)
+    except BaseException:
         try:
-            with _storing(path):
-                sweep_orphans(partial)
-                if not resume:
-                    _empty(partial, members)
-            with _storing(path, partial):
-                yield partial
-            with _storing(path):
-                _sync(partial)
-                _free(path, overwrite, members)
-                _replace_folder(partial, path, members)
-        except BaseException:
-            if not resume:
-                with suppress(OSError):
-                    _empty(partial, members)
-                    os.rmdir(partial)
-            raise
-    finally:
-        with suppress(OSError):
-            os.close(descriptor)
+            _leave(held, partial, members)
+        finally:
+            _leave(held, partial, members)
+        raise
 
 
 @contextmanager
@@ -276,15 +273,17 @@ def claim(path: StrPath) -> Iterator[None]:
     """
     path = Path(path)
     lock = _part(path, sha256_bytes(os.fsencode(path.name))[:12])
-    with _creating(path):
-        descriptor = _hold(path, lock)
+    held: list[int] = []
     try:
+        with _creating(path):
+            _hold(path, lock, held)
         sweep_orphans(path.parent)
         yield
     finally:
-        _discard(lock)  # while it is held: whoever waits for it finds it gone, and makes a new one
-        with suppress(OSError):
-            os.close(descriptor)
+        try:
+            _leave(held, lock)
+        finally:
+            _leave(held, lock)
 
 
 @contextmanager
@@ -304,21 +303,23 @@ def work_folder(path: StrPath, members: re.Pattern[str]) -> Iterator[Path]:
     """
     path = Path(path)
     folder = path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
-    with _creating(folder):
-        with suppress(FileExistsError):
-            os.mkdir(folder)
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            raise OutputError(f"{shown(folder)} is in the way; move it elsewhere.")
-        sweep_orphans(folder)
     try:
+        with _creating(folder):
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                raise OutputError(f"{shown(folder)} is in the way; move it elsewhere.")
+            sweep_orphans(folder)
         yield folder
+        with _storing(folder):
+            _empty(folder, members)
+            os.rmdir(folder)
     except BaseException:
-        with suppress(OSError):
-            os.rmdir(folder)  # if there is nothing in it
+        try:
+            _rmdir(folder)  # if there is nothing in it
+        finally:
+            _rmdir(folder)
         raise
-    with _storing(folder):
-        _empty(folder, members)
-        os.rmdir(folder)
 
 
 def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
@@ -341,22 +342,11 @@ def sweep_orphans(folder: StrPath) -> int:
     Returns:
         How many were removed.
     """
-    swept = 0
     try:
         names = os.listdir(folder)
     except OSError:
         return 0
-    for name in filter(_ORPHAN.fullmatch, names):
-        part = Path(folder, name)
-        with suppress(OSError):  # gone meanwhile, or not ours to touch
-            descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-            try:
-                if _lock(descriptor):
-                    os.unlink(part)
-                    swept += 1
-            finally:
-                os.close(descriptor)
-    return swept
+    return sum(_sweep(Path(folder, name)) for name in filter(_ORPHAN.fullmatch, names))
 
 
 class _Descriptor(io.RawIOBase):
@@ -439,19 +429,62 @@ def _is_ours(descriptor: int, part: Path) -> bool:
         raise
 
 
-def _hold(path: Path, lock: Path) -> int:
-    """The descriptor of `lock`, locked."""
+def _hold(path: Path, lock: Path, held: list[int]) -> None:
+    """Lock the file `lock`; `held` gets the descriptor the lock hangs on."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            if not _lock(descriptor):
-                raise BusyError(f"{shown(path)} is being made by another run; wait for it to end.")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if _is_ours(descriptor, lock):
-            return descriptor
-        os.close(descriptor)  # the run that held it has just ended, and took it away
+        how = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        held.append(os.open(lock, how, 0o666))
+        if not _lock(held[0]):
+            raise BusyError(f"{shown(path)} is being made by another run; wait for it to end.")
+        if os.fstat(held[0]).st_nlink > 0:
+            return
+        _release(held)  # the run that held it has just ended, and took it away
+
+
+def _release(held: list[int]) -> None:
+    """Close the descriptors in `held`, and with them the locks that hang on them."""
+    while held:
+        with suppress(OSError):  # a close that fails has closed all the same
+            os.close(held[-1])
+        held.pop()
+
+
+def _leave(held: list[int], part: Path, members: re.Pattern[str] | None = None) -> None:
+    """Let go of a temporary file, or a folder of files like `members`, and remove it."""
+    _release(held)
+    _sweep(part, members)
+
+
+def _sweep(part: Path, members: re.Pattern[str] | None = None) -> bool:
+    """Remove a temporary file or folder that nobody holds; whether it was removed."""
+    held: list[int] = []
+    try:
+        how = os.O_RDWR if members is None else os.O_RDONLY
+        held.append(os.open(part, how | getattr(os, "O_NOFOLLOW", 0)))
+        if not _lock(held[0]):
+            return False
+        if members is None:
+            os.unlink(part)
+        else:
+            _remove_folder(part, members)
+        return True
+    except (OSError, OutputError):  # gone meanwhile, or not ours to touch
+        return False
+    finally:
+        _release(held)
+
+
+def _remove_folder(folder: Path, members: re.Pattern[str]) -> None:
+    """Remove a folder of our own files, if there is one."""
+    with suppress(FileNotFoundError):
+        _empty(folder, members)
+        os.rmdir(folder)
+
+
+def _rmdir(folder: Path) -> None:
+    """Remove a folder if there is one, and nothing in it."""
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Path:
@@ -495,37 +528,36 @@ def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Pa
 
 def _replace_folder(partial: Path, path: Path, members: re.Pattern[str]) -> None:
     """Let `partial` take the place of whatever folder stands at `path`."""
-    old = _part(path) if path.is_dir() else None
-    if old:
-        os.rename(path, old)
+    old = _part(path)
     try:
+        if path.is_dir():
+            os.rename(path, old)
         os.rename(partial, path)
-    except OSError:
-        if old:
-            os.rename(old, path)
-        raise
-    try:
         _sync(path.parent)
-    finally:
-        if old:
-            _empty(old, members)
-            os.rmdir(old)
+        _remove_folder(old, members)
+    except BaseException:
+        with suppress(OSError):  # `partial` has its place already, or there was no other
+            os.rename(old, path)
+        with suppress(OSError):
+            _remove_folder(old, members)
+        raise
 
 
 def _empty(folder: Path, members: re.Pattern[str]) -> None:
-    """Remove our own files from `folder`; never descends, never removes anything else."""
+    """Remove our own files from a folder that is held; never descends, removes nothing else."""
     for name in os.listdir(folder):
-        if not members.fullmatch(name):
+        if not members.fullmatch(name) and not _ORPHAN.fullmatch(name):
             raise OutputError(
                 f"{shown(folder)} holds {shown(name)}, which is in the way; move that folder away."
             )
         os.unlink(folder / name)
 
 
-def _discard(part: Path) -> None:
-    """Remove a temporary file; if even that fails it stays behind, recognisable as ours."""
-    with suppress(OSError):
-        os.unlink(part)
+def _discard(*parts: Path) -> None:
+    """Remove temporary files; if even that fails they stay behind, recognisable as ours."""
+    for part in parts:
+        with suppress(OSError):
+            os.unlink(part)
 
 
 def _lock(descriptor: int) -> bool:

@@ -1,8 +1,11 @@
 """A file stands under its name whole, or not at all, whatever call of the system fails."""
 
+import contextlib
+import dis
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,11 +27,13 @@ from ddim_interp.files import (
     atomic_file,
     atomic_folder,
     check_output,
+    claim,
     open_input,
     open_part,
     sha256_file,
     shown,
     sweep_orphans,
+    work_folder,
     write_bytes,
 )
 
@@ -305,26 +310,16 @@ def test_a_folder_of_somebody_is_never_replaced(tmp_path: Path) -> None:
     assert content(path) == {"wedding.jpg": b"dear"}
 
 
-def test_an_unfinished_folder_is_gone_on_with_only_when_asked(tmp_path: Path) -> None:
-    path = tmp_path / "frames"
-
-    def run(fail: bool, resume: bool) -> set[str]:
-        with atomic_folder(path, members=FRAMES, resume=resume, overwrite=True) as partial:
-            found = {p.name for p in partial.iterdir()}
-            write_bytes(partial / f"frame_{len(found)}.png", b"")
-            if fail:
-                raise KeyboardInterrupt
-        return found
-
-    with pytest.raises(KeyboardInterrupt):
-        run(fail=True, resume=True)
-    (tmp_path / "frames.partial" / ".frame_1.png.0123456789ab.part").touch()  # of a killed run
-    assert run(fail=False, resume=True) == {"frame_0.png"}
-    assert content(path).keys() == {"frame_0.png", "frame_1.png"}
-    with pytest.raises(KeyboardInterrupt):
-        run(fail=True, resume=True)
-    assert run(fail=False, resume=False) == set()
-    assert content(path).keys() == {"frame_0.png"}
+def test_the_folder_of_a_killed_run_is_emptied_and_used(tmp_path: Path) -> None:
+    left = tmp_path / "frames.partial"
+    left.mkdir()
+    for name in ("frame_0.png", ".frame_1.png.0123456789ab.part"):
+        (left / name).touch()
+    with atomic_folder(tmp_path / "frames", members=FRAMES) as partial:
+        assert partial == left and not list(partial.iterdir())
+        write_bytes(partial / "frame_2.png", b"")
+    assert content(tmp_path / "frames").keys() == {"frame_2.png"}
+    assert [p.name for p in tmp_path.iterdir()] == ["frames"]
 
 
 def test_two_runs_cannot_fill_one_folder(tmp_path: Path) -> None:
@@ -361,15 +356,85 @@ def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
         sha256_file(tmp_path)
 
 
-def test_a_signal_at_the_moment_of_creation_leaves_nothing(tmp_path, monkeypatch):
-    opened = os.open
+def fail_to_sync(path: Path) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
 
-    def open_and_be_interrupted(path, *how):
-        os.close(opened(path, *how))
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", open_and_be_interrupted)
-        with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "film.gif"):
-            pass
-    assert not list(tmp_path.iterdir())
+class Stopped(BaseException):
+    """What the program makes of a signal."""
+
+
+class Signal:
+    """Raises `Stopped` at the `at`-th place where Python looks whether a signal has come.
+
+    Those are the start of a function, the jump back of a loop, and the return of a call; it does
+    so within `files` and the context managers made there.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.places = 0
+        self.where = ""
+        self._last: dict[int, str] = {}
+
+    def __call__(self, frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename not in (files.__file__, contextlib.__file__):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            before = self._last.get(id(frame), "")
+            self._last[id(frame)] = now = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if now == "RESUME" or before.startswith(("CALL", "JUMP_BACKWARD")):
+                self.places += 1
+                if self.places == self.at:
+                    self.where = f"{frame.f_code.co_name}, line {frame.f_lineno}"
+                    raise Stopped
+        elif event == "return":
+            self._last.pop(id(frame), None)
+        return self
+
+
+def claim_and_write(path: Path, overwrite: bool) -> None:
+    check_output(path, overwrite=overwrite)
+    with claim(path), work_folder(path, FRAMES):
+        write_film(path, overwrite)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
+@pytest.mark.parametrize("fails", [False, True], ids=["well", "failing"])
+@pytest.mark.parametrize("write", [write_film, write_frames, claim_and_write])
+def test_a_signal_at_any_moment_leaves_nothing_half_made(
+    write: Callable[[Path, bool], None],
+    fails: bool,
+    old: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for k in count(1):
+        path = tmp_path / str(k) / "out"
+        path.parent.mkdir()
+        if old:
+            (write_frames if write is write_frames else write_film)(path, True)
+        before, signal, end = content(path), Signal(k), ""
+        with monkeypatch.context() as patch:
+            if fails:
+                patch.setattr(files, "_sync", fail_to_sync)
+            tracing = sys.gettrace()
+            sys.settrace(signal)
+            try:
+                write(path, old)
+            except (Stopped, StorageError) as caught:
+                end = type(caught).__name__
+            finally:
+                sys.settrace(tracing)
+        assert content(path) in [
+            before,
+            b"new film",
+            {f"frame_{i}.png": b"new frame" for i in "01"},
+        ]
+        assert [p.name for p in path.parent.iterdir() if p != path] == [], signal.where
+        shutil.rmtree(path.parent)
+        if signal.places < k:  # it has come through without one
+            break
+        assert end == "Stopped" or fails
+    assert k > 50 and end == ("StorageError" if fails else "")
