@@ -94,6 +94,13 @@ def split_output(
     return Prediction(t.signal * x_t - t.noise * output, t.signal * output + t.noise * x_t)
 
 
+@runtime_checkable
+class _Accountant(Denoiser, Protocol):
+    """A denoiser that has to know which pictures it is asked about."""
+
+    def among(self, rows: Tensor) -> Denoiser: ...
+
+
 @dataclass(frozen=True)
 class NetworkDenoiser:
     """A network and the knowledge of what it predicts.
@@ -217,7 +224,7 @@ def among(denoiser: Denoiser, rows: Tensor) -> Denoiser:
         denoiser: Whom the solver asks.
         rows: Their places in the batch, (M,).
     """
-    return denoiser.among(rows) if isinstance(denoiser, CountCalls) else denoiser
+    return denoiser.among(rows) if isinstance(denoiser, _Accountant) else denoiser
 
 
 @dataclass(frozen=True)

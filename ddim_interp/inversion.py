@@ -8,11 +8,12 @@ from torch import Tensor
 
 from ddim_interp.checks import Certificate, certify
 from ddim_interp.choice import choose
-from ddim_interp.denoiser import CountCalls
+from ddim_interp.denoiser import CountCalls, Denoiser
 from ddim_interp.errors import ArgumentError
 from ddim_interp.images import to_frames
 from ddim_interp.latents import draw_for
 from ddim_interp.model import Model, Plan
+from ddim_interp.notes import Notes, TakesNotes
 from ddim_interp.shapes import Images, Latents
 from ddim_interp.solver import AUTO, State, settle
 from ddim_interp.trajectory import about_steps, invert, sample
@@ -34,6 +35,7 @@ class Inversion:
         plan: What found the latents, and decodes them; its solver is never `auto`.
         passed_over: What came of the solvers that `auto` tried before, in words.
         floor: What the autoencoder alone gives back of them; None without one.
+        notes: What the network said while the latents were decoded, if that was asked for.
     """
 
     state: State
@@ -44,6 +46,7 @@ class Inversion:
     plan: Plan
     passed_over: tuple[str, ...] = ()
     floor: Images | None = None
+    notes: Notes | None = None
 
     @property
     def latents(self) -> Latents:
@@ -66,7 +69,14 @@ class Inversion:
         )._repr_jpeg_()
 
 
-def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwatched) -> Inversion:
+def invert_images(
+    model: Model,
+    images: Images,
+    plan: Plan,
+    watch: Watch = unwatched,
+    *,
+    take_notes: bool = False,
+) -> Inversion:
     """Find the latents that decode to these pictures, and decode them to see.
 
     Inversion starts at t = 0, with the noise of t = 0 if the plan says so (`Plan.dither`), ends
@@ -77,6 +87,8 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
         images: Pictures, (N, C, H, W), in [−1, 1].
         plan: How to walk there and back.
         watch: Sees the walks.
+        take_notes: Whether to keep what the network says while it decodes them, where that is a
+            walk of its own: as much as a picture for every step.
 
     Raises:
         ArgumentError: The pictures are not of the model's shape.
@@ -88,12 +100,12 @@ def invert_images(model: Model, images: Images, plan: Plan, watch: Watch = unwat
             f"Pictures of shape {_times(images.shape[1:])} do not fit {model.name}, which works at "
             f"{_times(model.picture_shape)}; crop and scale them to that."
         )
-    choice = choose(plan, partial(_invert, model, model.place(images), watch))
+    choice = choose(plan, partial(_invert, model, model.place(images), watch, take_notes))
     return replace(choice.trial, nfe=choice.nfe, passed_over=choice.passed_over)
 
 
 @torch.inference_mode()
-def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion:
+def _invert(model: Model, images: Images, watch: Watch, take_notes: bool, plan: Plan) -> Inversion:
     grid, solver = plan.walk(model.schedule)
     x_0 = model.encode(images)
     floor = None if model.autoencoder is None else model.decode(x_0)
@@ -110,12 +122,17 @@ def _invert(model: Model, images: Images, watch: Watch, plan: Plan) -> Inversion
     spent = counted.spent(len(x_0))
     seen = state.decoded
     state = replace(settle(solver, state), dither=dither)
+    notes = None
     if seen is None:
-        decoded = sample_latents(model, state, plan, watch, counted)
+        scribe = TakesNotes(counted) if take_notes else None
+        decoded = sample_latents(model, state, plan, watch, scribe or counted)
+        notes = scribe.notes if scribe else None
     else:
         decoded = model.decode(_without(dither, seen))
     certificates = certify(images, decoded, state.x, residuals, spent, state.level, floor)
-    return Inversion(state, decoded, certificates, counted.nfe, images, plan, floor=floor)
+    return Inversion(
+        state, decoded, certificates, counted.nfe, images, plan, floor=floor, notes=notes
+    )
 
 
 @torch.inference_mode()
@@ -124,7 +141,7 @@ def sample_latents(
     latents: State | Tensor,
     plan: Plan,
     watch: Watch = unwatched,
-    counted: CountCalls | None = None,
+    denoiser: Denoiser | None = None,
 ) -> Images:
     """Decode latents to pictures, (N, C, H, W), in [−1, 1] or a little beyond.
 
@@ -134,13 +151,13 @@ def sample_latents(
         plan: How to walk. `auto` walks a pair as one, and a solver of single latents leaves a
             pair's other half aside.
         watch: Sees the walk.
-        counted: The denoiser to use, if its calls are being counted; the model's when not given.
+        denoiser: Instead of the model's: one that counts, or notes, what it is asked.
     """
     if plan.solver == "auto" and isinstance(latents, State) and latents.memory:
         plan = replace(plan, solver=AUTO[0])
     grid, solver = plan.walk(model.schedule)
     start = latents if isinstance(latents, State) else State(model.place(latents), grid[0])
-    walk = sample(counted or model.denoiser, settle(solver, start), grid, solver)
+    walk = sample(denoiser or model.denoiser, settle(solver, start), grid, solver)
     for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
         pass
     return model.decode(_without(start.dither, state.x))

@@ -30,6 +30,7 @@ from ddim_interp.latent_file import (
 )
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.model import Model, Plan
+from ddim_interp.notes import Notes
 from ddim_interp.repair import repair_inversion
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Frame, Frames
@@ -64,6 +65,7 @@ class Keyframe:
         picture: The user's own picture, if it is one.
         residual: The picture less what the latent decodes to, (C, H, W).
         certificate: How well the picture was inverted.
+        notes: What the network said while the latent was decoded, if that is known.
     """
 
     source: str
@@ -71,6 +73,7 @@ class Keyframe:
     picture: Picture | None = None
     residual: Tensor | None = None
     certificate: Certificate | None = None
+    notes: Notes | None = None
 
     @property
     def good(self) -> bool:
@@ -127,6 +130,7 @@ def find_keyframes(
     keep: Keep = forget,
     repair: str | None = None,
     whole: bool = False,
+    take_notes: bool = False,
 ) -> Keyframes:
     """Bring every source into noise space; pictures are inverted together, in batches.
 
@@ -142,6 +146,7 @@ def find_keyframes(
         keep: Remembers the batches inverted, or does not.
         repair: What is done to the latents of pictures; see `repair`.
         whole: Whether pictures remember what they were cropped from.
+        take_notes: Whether to keep what the network says while it decodes their latents.
 
     Raises:
         InputMissingError: A file is not there.
@@ -159,7 +164,9 @@ def find_keyframes(
         for start in range(0, len(pictures), batch_size):
             batch = pictures[start : start + batch_size]
             name = f"inversion-{batch_size}-{_identity(batch)}-{candidate.solver}-{repair}"
-            kept = keep(name, partial(_invert, model, batch, candidate, watch, repair))
+            name += "-noted" if take_notes else ""
+            make = partial(_invert, model, batch, candidate, watch, repair, take_notes)
+            kept = keep(name, make)
             trial += _restore(model, batch, kept)
         return trial
 
@@ -334,23 +341,31 @@ def _identity(batch: Sequence[Picture]) -> str:
 
 
 def _invert(
-    model: Model, batch: Sequence[Picture], plan: Plan, watch: Watch, repair: str | None
+    model: Model,
+    batch: Sequence[Picture],
+    plan: Plan,
+    watch: Watch,
+    repair: str | None,
+    take_notes: bool,
 ) -> Kept:
     """All that an inversion found, in a form that can be kept."""
     images = torch.stack([picture.pixels for picture in batch])
-    inversion = invert_images(model, images, plan, watch)
+    inversion = invert_images(model, images, plan, watch, take_notes=take_notes)
     found = inversion.certificates
     if repair is not None:
         inversion = repair_inversion(model, inversion, repair, watch)
     state = inversion.state
     residuals = model.place(images) - inversion.decoded
     tensors = {**state_tensors(state), "residuals": residuals}
+    if inversion.notes:
+        tensors["notes"] = inversion.notes.x_0
     note = {
         "level": state.level,
         "memory": [level for level, _ in state.memory],
         "certificates": [asdict(certificate) for certificate in inversion.certificates],
         "before_repair": [asdict(certificate) for certificate in found],
         "nfe": inversion.nfe,
+        "noted": inversion.notes.levels if inversion.notes else None,
     }
     # Contiguous as what is read back is: sums depend on the order in memory.
     return Kept({name: tensor.contiguous() for name, tensor in tensors.items()}, json.dumps(note))
@@ -362,6 +377,9 @@ def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> _Inverted:
     tensors = {name: tensor.to(model.device) for name, tensor in kept.tensors.items()}
     memory = [Level(*level) for level in note["memory"]]
     state = restore_state(tensors, Level(*note["level"]), memory)
+    notes = None
+    if note["noted"]:
+        notes = Notes(tuple(Level(*level) for level in note["noted"]), tensors["notes"])
     keyframes = tuple(
         Keyframe(
             picture.name,
@@ -369,6 +387,7 @@ def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> _Inverted:
             picture,
             tensors["residuals"][i],
             parse_certificate(note["certificates"][i]),
+            notes and notes.of(i),
         )
         for i, picture in enumerate(batch)
     )

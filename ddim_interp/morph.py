@@ -21,6 +21,7 @@ from ddim_interp.interpolate import find_blend
 from ddim_interp.keep import Keep, forget, keep_frames
 from ddim_interp.keyframes import Keyframe, Keyframes, join_states
 from ddim_interp.model import Model, Plan
+from ddim_interp.notes import Notes
 from ddim_interp.pace import STEADY, Odometer, frame_times, retime
 from ddim_interp.paste import Paste, check_feather
 from ddim_interp.path import KeyframePath
@@ -340,21 +341,37 @@ class Morph:
     def _decode(self, u: Tensor, counted: CountCalls | None, watch: Watch = unwatched) -> Images:
         grid, solver = self.plan.walk(self.model.schedule)
         together = join_states([keyframe.state for keyframe in self.keyframes])
-        start = settle(solver, together).moved(lambda kept: self.path.carry(kept, u))
         denoiser = counted or self.model.for_frames
+        places, notes = self._beside(u) if self.style.tolerance else (u, {})
         if self.style.tolerance:
             denoiser = Together(
                 InBatches(denoiser, self.batch_size),
-                u,
+                places,
                 tolerance=self.style.tolerance * 2 / 255,
                 rounding=self.model.rounding,
+                notes=notes,
             )
+        start = settle(solver, together).moved(lambda kept: self.path.carry(kept, places))
         walk = sample(denoiser, start, grid, solver)
-        x_0 = last(watch(walk, len(grid) - 1, f"{len(u)} frames")).x
+        x_0 = last(watch(walk, len(grid) - 1, f"{len(u)} frames")).x[: len(u)]
         if together.dither is not None:
             x_0 = x_0 - self._faded(together.dither)(u)
         images = torch.cat([self.model.decode(part) for part in torch.split(x_0, self.batch_size)])
         return images if self.style.raw else images + self._correction(u)
+
+    def _beside(self, u: Tensor) -> tuple[Tensor, dict[int, Notes]]:
+        """u, and after them the keyframes next to them that are not among them; and what is known
+        of keyframes, by their number in these."""
+        places = u.tolist()
+        reach = 2 * (max(places) - min(places)) / max(1, len(places) - 1)
+        notes = {}
+        for number, knot in enumerate(self.path.knots.tolist()):
+            known = self.keyframes[number % len(self.keyframes)].notes
+            if known and min(places) - reach <= knot <= max(places) + reach:
+                if knot not in places:
+                    places.append(knot)
+                notes[places.index(knot)] = known
+        return torch.tensor(places, dtype=u.dtype), notes
 
     @cached_property
     def _correction(self) -> EndCorrection:

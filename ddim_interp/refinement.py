@@ -15,13 +15,15 @@ told as much, they are not the next time: adaptive mesh refinement, in the time 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from ddim_interp.denoiser import Denoiser, Prediction, predict_eps
+from ddim_interp.notes import Notes
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 
@@ -59,14 +61,18 @@ class Together:
     tells neighbours apart, too, by about rounding · σ̄; asking mends nothing of that, so it is taken
     off the miss, as a variance.
 
+    Of some frames it may be known what the network will say. They are among those asked, each time,
+    and cost nothing.
+
     It serves one walk. Asked about other than all frames, as by solvers that iterate on some, it
-    hands on the question.
+    hands on the question, and from there on no frame is known.
 
     Args:
         denoiser: Splits x_t into picture and noise.
         u: Where each frame lies on the path, different from each other, in any order, (F,).
         tolerance: What may be missed, in the units of x_0: 2/255 is one 8-bit level of a picture.
         rounding: The relative rounding of the network's numbers.
+        notes: What was said, in the same walk, of some frames, by their places in `u`; N = 1.
 
     References:
         Berger & Oliger (1984), Adaptive mesh refinement for hyperbolic partial differential
@@ -97,10 +103,14 @@ class Together:
         *,
         tolerance: float,
         rounding: float = torch.finfo(torch.float32).eps,
+        notes: Mapping[int, Notes] = MappingProxyType({}),
     ) -> None:
         self._denoiser = denoiser
         self._order = u.argsort()
-        self._mesh = _Mesh(u.double().cpu()[self._order].tolist())
+        order = self._order.tolist()
+        self._notes = {order.index(frame): known for frame, known in notes.items()}
+        self._calls = 0
+        self._mesh = _Mesh(u.double().cpu()[self._order].tolist(), self._notes)
         self._tolerance = tolerance
         self._rounding = rounding
         self._asked = self._mesh.first
@@ -110,7 +120,9 @@ class Together:
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         """Picture and noise of every frame, (F, C, H, W), in the order of `u`."""
         if len(x_t) != len(self._order):
+            self._notes = {}
             return self._denoiser(x_t, t)
+        told = self._recall(t)
         order = self._order.to(x_t.device)
         x = x_t[order]
         limit = self._tolerance / (1 + min(t.ratio, _UNDECIDED))
@@ -121,8 +133,13 @@ class Together:
         x_0, eps = known.clone(), torch.empty_like(x)
         asked: list[int] = []
         more = self._asked
+        for frame, answer in told.items():
+            x_0[frame : frame + 1] = answer
+            eps[frame : frame + 1] = predict_eps(x[frame : frame + 1], answer, t)
         while more:
-            x_0[more], eps[more] = self._denoiser(x[more], t)
+            unknown = [frame for frame in more if frame not in told]
+            if unknown:
+                x_0[unknown], eps[unknown] = self._denoiser(x[unknown], t)
             asked = sorted([*asked, *more])
             change = x_0[asked] - known[asked]
             missed, gaps = self._mesh.look(asked, change, grain)
@@ -139,6 +156,13 @@ class Together:
         back = order.argsort()
         return Prediction(x_0[back], eps[back])
 
+    def _recall(self, t: Level) -> dict[int, Images]:
+        """What is known this time: of a walk that was not in step, nothing any more."""
+        told = {frame: known.answer(self._calls, t) for frame, known in self._notes.items()}
+        self._calls += 1
+        self._notes = {frame: self._notes[frame] for frame in told if told[frame] is not None}
+        return {frame: answer for frame, answer in told.items() if answer is not None}
+
     def _doubts(self, asked: list[int], gaps: dict[tuple[int, int], float]) -> Tensor:
         """What may have been missed of each frame by now, (F,)."""
         doubt = self._doubt.clone()
@@ -153,16 +177,21 @@ class _Mesh:
 
     Args:
         u: Where they are, rising.
+        known: Frames about which nothing has to be asked.
 
     Attributes:
-        first: The frames that are always asked.
+        first: The frames that are always asked, the known ones among them.
     """
 
-    def __init__(self, u: list[float]) -> None:
+    def __init__(self, u: list[float], known: Iterable[int] = ()) -> None:
         self._u = u
         last = len(u) - 1
-        gaps = max(min(4, last), math.ceil(last / _SPACING))
-        self.first = sorted({round(i * last / max(gaps, 1)) for i in range(gaps + 1)})
+        self.first = sorted({0, last, *known})
+        for left, right in pairwise(tuple(self.first)):
+            width = right - left
+            gaps = min(width, max(math.ceil(width / _SPACING), round(4 * width / last)))
+            self.first += [left + round(i * width / gaps) for i in range(1, gaps)]
+        self.first.sort()
         self._depth = [0] * len(u)  # how often a gap is halved to meet the frame
         halves = [(left, right, 1) for left, right in pairwise(self.first)]
         while halves:

@@ -150,7 +150,7 @@ class PictureGrid:
 
             def decode(weights: Tensor = weights) -> Frames:
                 state = self._state(weights)
-                images = sample_latents(self.model, state, self.plan, counted=denoiser)
+                images = sample_latents(self.model, state, self.plan, denoiser=denoiser)
                 return to_frames(images)
 
             frames = keep_frames(self.keep, f"cells-{self.batch_size}-{start}", decode)

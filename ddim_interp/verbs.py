@@ -167,7 +167,15 @@ class Pipeline:
         model, plan = self.model, plan or plan_for(keyframes)
         size = batch_size or default_batch_size(model.shape, model.device)
         found = find_keyframes(
-            model, keyframes, plan, size, self.progress_bar, keep, repair, chosen.paste
+            model,
+            keyframes,
+            plan,
+            size,
+            self.progress_bar,
+            keep,
+            repair,
+            whole=chosen.paste,
+            take_notes=chosen.tolerance > 0,
         )
         return Morph(model, found, chosen, size, keep)
 

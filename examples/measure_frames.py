@@ -63,7 +63,7 @@ def psnr(pictures: Tensor, others: Tensor) -> str:
 
 def decode(model: Model, latents: Tensor, plan: Plan) -> tuple[Tensor, float]:
     counted = CountCalls(model.denoiser)
-    pictures = [sample_latents(model, z, plan, counted=counted) for z in latents.split(16)]
+    pictures = [sample_latents(model, z, plan, denoiser=counted) for z in latents.split(16)]
     return torch.cat(pictures), counted.nfe / len(latents)
 
 

@@ -32,7 +32,7 @@ def inversions(monkeypatch):
     monkeypatch.setattr(
         keyframes,
         "invert_images",
-        lambda m, x, *rest: counted.append(len(x)) or invert(m, x, *rest),
+        lambda m, x, *rest, **how: counted.append(len(x)) or invert(m, x, *rest, **how),
     )
     return counted
 

@@ -26,6 +26,7 @@ LAYERS = [
     {
         "grid",
         "denoiser",
+        "notes",
         "path",
         "unet",
         "lucid",

@@ -135,6 +135,42 @@ def test_evaluations_are_counted_exactly(tiny):
     assert counted.nfe == 5 * 6
 
 
+@pytest.mark.parametrize("way", ["straight", "loop", "boomerang"])
+def test_at_pictures_the_film_knows_what_the_network_says(tiny, pictures, way):
+    style = {} if way == "straight" else {way: True}
+    films, costs = [], []
+    for take in (True, False):
+        keyframes = [*pictures, "seed:3"]
+        film = tiny.morph(keyframes, plan=Plan(steps=6), frames=40, tolerance=4, **style)
+        if not take:
+            each = tuple(replace(keyframe, notes=None) for keyframe in film.keyframes)
+            film = replace(film, found=replace(film.found, each=each))
+        counted = CountCalls(film.model.for_frames)
+        films.append(np.array(list(film.draw(counted)), int))
+        costs.append(counted.nfe)
+    assert costs[0] < costs[1]
+    apart = np.sqrt(np.square(films[0] - films[1]).mean((1, 2, 3)))
+    assert apart.max() < 2 * 4  # each may be off by the tolerance
+
+
+def test_raw_ends_cost_nothing(tiny, pictures):
+    film = tiny.morph(pictures, plan=Plan(steps=6), frames=3, raw=True)
+    counted = CountCalls(film.model.for_frames)
+    frames = list(film.draw(counted))
+    alone = CountCalls(film.model.for_frames)
+    assert len(list(replace(film, style=replace(film.style, tolerance=0)).draw(alone))) == 3
+    assert 3 * counted.nfe == alone.nfe
+    for frame, keyframe in zip((frames[0], frames[-1]), film.keyframes, strict=True):
+        decoded = tiny.sample(keyframe.state, plan=film.plan).images[0]
+        assert np.abs(frame - np.asarray(decoded, int)).max() <= 1
+
+
+def test_nothing_is_noted_that_nobody_will_ask_for(tiny, pictures):
+    film = tiny.morph(pictures, plan=Plan(steps=6), frames=3, tolerance=0)
+    assert film.keyframes[0].notes is None
+    assert tiny.invert(pictures[0]).notes is None
+
+
 def test_frames_stream(tiny):
     for tolerance, at_once in ((0.0, 2), (0.5, 1)):  # the first of families comes by itself
         film = tiny.morph(

@@ -9,6 +9,7 @@ from ddim_interp.denoiser import CountCalls, GaussianDenoiser, InBatches, Predic
 from ddim_interp.errors import NonFiniteError
 from ddim_interp.grid import make_grid
 from ddim_interp.latents import draw
+from ddim_interp.notes import TakesNotes
 from ddim_interp.refinement import FAMILY, Together, _stencil
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver import State, begin, make_solver
@@ -113,6 +114,74 @@ def test_a_smaller_tolerance_costs_more_and_misses_less():
 def test_with_next_to_no_tolerance_every_frame_is_drawn():
     shared, alone, *_ = draw_both(TURNING, 20, tolerance=1e-6)
     assert miss(shared, alone).max() < 0.01
+
+
+def draw_knowing(frames, denoiser=TURNING, count=24, solver="leapfrog", steps=10):
+    """The film; the same when of some frames it is known what will be said; what that cost; and
+    what the frames come to by themselves."""
+    grid, rule = make_grid(SCHEDULE, steps=steps), make_solver(solver, SCHEDULE)
+    u, z = path(count)
+    starts = begin(rule, denoiser, z, grid)
+    scribe = TakesNotes(denoiser)
+    own = last(sample(scribe, starts.moved(lambda kept: kept[frames]), grid, rule)).x
+    notes = {frame: scribe.notes.of(i) for i, frame in enumerate(frames)}
+    films, costs = [], []
+    for known in ({}, notes):
+        counted = CountCalls(denoiser)
+        together = Together(counted, u, tolerance=0.5 * LEVEL, notes=known)
+        films.append(last(sample(together, starts, grid, rule)).x)
+        costs.append(counted.nfe)
+    return *films, costs, own
+
+
+@pytest.mark.parametrize("solver", ["leapfrog", "adams", "dpmpp-2m", "heun"])
+def test_what_is_known_of_the_ends_is_not_asked(solver):
+    asked, known, costs, own = draw_knowing([0, 23], solver=solver)
+    assert miss(asked, known).max() < 0.1
+    assert costs[1] <= costs[0] - 0.8 * 2 * (20 if solver == "heun" else 10)
+    torch.testing.assert_close(known[[0, 23]], own, atol=1e-5, rtol=0)
+
+
+def test_what_is_known_between_the_ends_saves_as_much():
+    _, known, costs, own = draw_knowing([0, 9, 23])
+    _, alone, *_ = draw_both(TURNING, 24, steps=10)
+    assert miss(known, alone).max() < 1
+    assert costs[1] <= costs[0] - 20
+    torch.testing.assert_close(known[[0, 9, 23]], own, atol=1e-5, rtol=0)
+
+
+def test_a_film_of_which_all_is_known_asks_nothing():
+    _, known, costs, own = draw_knowing(list(range(6)), count=6)
+    assert costs[0] > 0 and costs[1] == 0
+    torch.testing.assert_close(known, own, atol=1e-5, rtol=0)
+
+
+def test_notes_of_another_walk_are_left_aside():
+    grid = make_grid(SCHEDULE, steps=8)
+    u, z = path(12)
+    scribe = TakesNotes(TURNING)
+    last(sample(scribe, z[:1], make_grid(SCHEDULE, steps=4)))
+    costs = []
+    for notes in ({}, {0: scribe.notes}):
+        counted = CountCalls(TURNING)
+        together = Together(counted, u, tolerance=1e-6, notes=notes)
+        drawn = last(sample(together, z, grid)).x
+        costs.append(counted.nfe)
+    assert scribe.notes.levels[0] == grid[0] and scribe.notes.levels[1] != grid[1]
+    assert costs[0] - costs[1] == 1  # the first level is that of any walk; then they part
+    assert bool(torch.isfinite(drawn).all())
+
+
+def test_a_solver_that_iterates_leaves_no_notes_beyond():
+    grid, rule = make_grid(SCHEDULE, steps=8), make_solver("trapezoid", SCHEDULE)
+    _, z = path(4)
+    scribe, counted = TakesNotes(TURNING), CountCalls(TURNING)
+    last(sample(scribe, z, grid, rule))
+    last(sample(counted, z, grid, rule))
+    noted = len(scribe.notes.levels)
+    assert 0 < 4 * noted < counted.nfe
+    asked, known, costs, _ = draw_knowing([0, 23], solver="trapezoid")
+    assert miss(asked, known).max() < 0.1 and costs[1] < costs[0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
