@@ -13,6 +13,7 @@ and these, which `run_options` hands to a command in one piece, as a `Run`:
 --json -q                               what to say
 """
 
+import gc
 import json
 import re
 import sys
@@ -271,9 +272,14 @@ class Run:
     compiled: bool = False
 
     def load(self) -> "DDIMPipeline":
-        """The model that they name."""
+        """The model that they name; from here on, the process is one that works."""
+        from ddim_interp.allocator import keep_large_blocks
         from ddim_interp.pipeline import DDIMPipeline
 
+        keep_large_blocks()
+        if not gc.isenabled():  # see `main`
+            gc.freeze()
+            gc.enable()
         label = click.get_current_context().meta.get(_CLASS)
         where = fetch(self.model, self.offline, self.silent)
         pipe = DDIMPipeline.from_located(

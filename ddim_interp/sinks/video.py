@@ -47,13 +47,14 @@ _H264 = _Codec(
     # The index stands first, so that a browser plays while it loads; tags may have any name.
     {"movflags": "+faststart+use_metadata_tags", "fflags": "+bitexact"},
     # Left to choose by processor, x264 weighs blocks, where there is AVX-512, by code that reads
-    # beyond its rows: the bytes of a film then depend on what lay in memory before. Of the presets
-    # `slow` takes half as long again for 3 % fewer bytes of the same quality (41.1 dB). Looking 24
-    # frames ahead is as good as the preset's 50 (44.8 dB in as many bytes) and keeps half as many.
+    # beyond its rows: the bytes of a film then depend on what lay in memory before. With `trellis`
+    # the preset `veryfast` is what `medium` is for films of this kind, in half the time: a morph of
+    # enlarged frames 52.6 dB in 379 kB (52.7 in 382), two photographs panned and blended 48.9 dB in
+    # 634 kB (49.0 in 665), luma. Looking 24 frames ahead keeps half as many as 50, as well.
     {
         "crf": "12",
-        "preset": "medium",
-        "x264-params": "cpu-independent=1:rc-lookahead=24",
+        "preset": "veryfast",
+        "x264-params": "cpu-independent=1:rc-lookahead=24:trellis=1",
     },
 )
 _VP9 = _Codec(
