@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddim_interp.unet import UNet2DModel, count_flops
-from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.conv import Conv2d, _packable_dtypes
 from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.resample import double
 
@@ -35,6 +35,37 @@ def test_the_result_is_that_of_torch_to_the_bit(dtype, options):
     with torch.inference_mode():
         for _ in range(2):
             assert torch.equal(conv(x), plain)
+
+
+packs = pytest.mark.skipif(not _packable_dtypes(), reason="oneDNN does not sort weights here")
+
+
+@packs
+def test_one_picture_and_several_have_weights_in_their_own_order(monkeypatch):
+    sort, sorted_for = torch._C._nn.mkldnn_reorder_conv2d_weight, []
+
+    def watched(weight, *rest):
+        sorted_for.append(rest[-1][0])
+        return sort(weight, *rest)
+
+    monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", watched)
+    conv = Conv2d(320, 160, 1).to(memory_format=torch.channels_last).requires_grad_(False)
+    x = torch.randn(4, 320, 8, 8).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for count in (4, 1, 3, 1, 2):
+            plain = nn.Conv2d.forward(conv, x[:count])
+            torch.testing.assert_close(conv(x[:count]), plain, atol=1e-5, rtol=0)
+    assert sorted_for == [4, 1]
+
+
+@packs
+def test_one_small_picture_is_not_convolved_in_a_loop():
+    conv = layer(padding=1)
+    x = maps()[:1].contiguous()
+    with torch.inference_mode(), torch.profiler.profile() as profile:
+        y = conv(x)
+    assert "mkldnn::_convolution_pointwise" in {event.name for event in profile.events()}
+    torch.testing.assert_close(y, nn.Conv2d.forward(conv, x), atol=1e-5, rtol=0)
 
 
 def change_in_place(conv):

@@ -42,7 +42,9 @@ class Conv2d(nn.Conv2d):
     oneDNN multiplies weights in blocks of its own; torch hands them over row by row, and has them
     sorted anew in every forward pass. Where a picture is small and channels are many, that is a
     sixth of the time. Here the sorted copy is kept, for as long as the weights are what they were;
-    results are the same to the bit, and the weights take twice their memory.
+    results are the same to the bit, and the weights take twice their memory. A single picture wants
+    another order than several do, and pays up to thirty times for the wrong one: whoever sends both
+    has a copy for either.
 
     It works in inference mode, on x86 processors, in float32 and bfloat16. On a GPU float32, where
     it is asked for in earnest, is made of three products in TF32 (see `split`). Anywhere else this
@@ -50,10 +52,12 @@ class Conv2d(nn.Conv2d):
     """
 
     _packed: Derived | None = None
+    _packed_for_one: Derived | None = None
     _parts: Derived | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x, (N, C, H, W)."""
+        x = self._in_order(x)
         if self._can_pack(x):
             place = list(self.padding), list(self.stride), list(self.dilation), self.groups
             packed: Tensor = torch.ops.mkldnn._convolution_pointwise(
@@ -82,31 +86,49 @@ class Conv2d(nn.Conv2d):
         parts: Tensor = self._parts.value
         return parts
 
+    def _in_order(self, x: Tensor) -> Tensor:
+        """x with its channels beside each other, if the weights have them so: a network's input.
+
+        Torch would do so itself, but for a single small picture, which it convolves in a loop.
+        """
+        if _is_for_onednn(x) and _is_channels_last(self.weight):
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
+
     def _can_pack(self, x: Tensor) -> bool:
-        return (
-            not torch.compiler.is_compiling()
-            and torch.is_inference_mode_enabled()
-            and x.device.type == "cpu"
-            # Channels beside each other in memory, which is how oneDNN has them.
-            and x.is_contiguous(memory_format=torch.channels_last)
-            and not x.is_contiguous()
-            and x.dtype in _packable_dtypes()
-        )
+        # oneDNN has channels beside each other.
+        return _is_for_onednn(x) and _is_channels_last(x) and x.dtype in _packable_dtypes()
 
     def _laid_out(self, x: Tensor) -> Tensor:
-        if self._packed is None or not self._packed.fits(self.weight):
+        name = "_packed_for_one" if len(x) == 1 else "_packed"
+        packed: Derived | None = getattr(self, name)
+        if packed is None or not packed.fits(self.weight):
             weight = self.weight.detach()
             place = list(self.padding), list(self.stride), list(self.dilation), self.groups
             laid_out = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
                 weight.to_mkldnn(), *place, list(x.shape)
             )
-            self._packed = Derived.of(laid_out, weight)
-        laid: Tensor = self._packed.value
+            packed = Derived.of(laid_out, weight)
+            setattr(self, name, packed)
+        laid: Tensor = packed.value
         return laid
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles derive their own."""
         return {k: v for k, v in self.__dict__.items() if not isinstance(v, Derived)}
+
+
+def _is_for_onednn(x: Tensor) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and torch.is_inference_mode_enabled()
+        and x.device.type == "cpu"
+    )
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether channels lie beside each other, and could lie otherwise."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _packable_dtypes() -> tuple[torch.dtype, ...]:
