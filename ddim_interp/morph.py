@@ -342,8 +342,9 @@ class Morph:
         grid, solver = self.plan.walk(self.model.schedule)
         together = join_states([keyframe.state for keyframe in self.keyframes])
         denoiser = counted or self.model.for_frames
-        places, notes = self._beside(u) if self.style.tolerance else (u, {})
+        places = u
         if self.style.tolerance:
+            places, notes = self._beside(u)
             denoiser = Together(
                 InBatches(denoiser, self.batch_size),
                 places,
