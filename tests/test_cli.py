@@ -221,6 +221,31 @@ def test_without_a_command_the_whole_help_is_shown_line_by_line(group):
     assert "..." not in done.stderr.split("Commands:")[1]
 
 
+@pytest.mark.parametrize(
+    ("ending", "code"), [("return 3", 3), ("return 0", 0), ("raise KeyError('lost')", 1)]
+)
+def test_a_process_leaves_at_once_and_loses_nothing(ending, code):
+    program = (
+        "import atexit, sys\n"
+        "from ddim_interp import cli\n"
+        "def run():\n"
+        "    atexit.register(print, 'put away')\n"
+        "    sys.stdout.write('half a line')\n"
+        f"    {ending}\n"
+        "class Late:\n"
+        "    def __del__(self): print('taken apart')\n"
+        "cli.late = Late()\n"
+        "cli._run = run\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    left = "" if code != 1 else "taken apart\n"  # after an error of ours, Python ends as it does
+    assert done.stdout == "half a lineput away\n" + left
+    assert ("lost" in done.stderr) == (code == 1)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["morph", "-h"]])
 def test_help_comes_without_torch(arguments):
     code = (
@@ -415,9 +440,12 @@ def test_a_signal_that_compiled_code_makes_an_error_of_is_still_a_signal(
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m ddim_interp models show --json | true"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.stderr == ""
+    command = [sys.executable, "-m", "ddim_interp", "models", "show", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_an_unknown_command_is_one_line(refused):
