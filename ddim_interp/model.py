@@ -160,7 +160,7 @@ class Plan:
 
     @classmethod
     def quick(cls, **wishes: Any) -> "Plan":
-        """A plan for films in a third of the evaluations, but for what is wished otherwise.
+        """A plan for films in half the evaluations, but for what is wished otherwise.
 
         Its frames are as near the limit of many steps as fifty of DDIM are. Its latents are single
         ones, which give the picture back to some 37 dB, and not exactly.

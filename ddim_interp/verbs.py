@@ -151,7 +151,7 @@ class Pipeline:
         Args:
             keyframes: Pictures, latent files or `seed:N`, two or more.
             plan: How to walk; when not given, as the latent files given were found, or `Plan()`.
-                `Plan.quick()` takes a third of the evaluations.
+                `Plan.quick()` takes half the evaluations.
             batch_size: Pictures in the network at once; by their size when not given.
             style: How the film moves.
             keep: Remembers the batches of work done, or does not.
