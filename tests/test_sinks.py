@@ -336,7 +336,8 @@ def test_memory_does_not_grow_with_the_film(suffix: str, tmp_path: Path) -> None
     peak(2)  # what is allocated once
     long = 600 if suffix else 200  # each file of a folder waits for the disk
     waste = 200_000  # cycles that wait for the garbage collector; the frames alone are over 600 kB
-    assert peak(long) <= 1.2 * peak(long // 10) + waste
+    # What else the process has running may allocate meanwhile, but not three times.
+    assert any(peak(long + i) <= 1.2 * peak(long // 10 + i) + waste for i in range(3))
 
 
 @pytest.mark.parametrize("suffix", VIDEOS)
