@@ -189,10 +189,10 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
     """
     path = _free(path, overwrite, None)
     parts: list[Path] = []
-    descriptor = None
+    held: list[int] = []
     try:
         with _creating(path):
-            descriptor = _create(path, parts)
+            _create(path, parts, held)
         part = parts[-1]
         with _storing(path, part):
             yield part
@@ -208,9 +208,7 @@ def atomic_file(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
             _discard(*parts)
         raise
     finally:
-        if descriptor is not None:
-            with suppress(OSError):  # only the lock hangs on it
-                os.close(descriptor)
+        _release(held)
 
 
 @contextmanager
@@ -405,28 +403,18 @@ def _part(path: Path, token: str = "") -> Path:
     return path.with_name(f".{path.name[:40]}.{token or secrets.token_hex(6)}.part")
 
 
-def _create(path: Path, parts: list[Path]) -> int:
-    """A new temporary file for `path`: its descriptor, held until that is closed.
+def _create(path: Path, parts: list[Path], held: list[int]) -> None:
+    """Make a new temporary file for `path`: `held` gets the descriptor its lock hangs on.
 
     Its name is the last of `parts`, where it stands before there is such a file: a signal may come
     at any moment, and whoever catches it must know what to take away.
     """
     while True:
         parts.append(_part(path))
-        descriptor = os.open(parts[-1], os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if _is_ours(descriptor, parts[-1]):
-            return descriptor
-        os.close(descriptor)  # another run took it for an orphan before it was held
-
-
-def _is_ours(descriptor: int, part: Path) -> bool:
-    """Whether a temporary file just opened is held by this process, and still has its name."""
-    try:
-        return _lock(descriptor) and os.fstat(descriptor).st_nlink > 0
-    except BaseException:
-        _discard(part)
-        os.close(descriptor)
-        raise
+        held.append(os.open(parts[-1], os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        if _lock(held[0]) and _has_name(held[0]):
+            return
+        _release(held)  # another run took it for an orphan before it was held
 
 
 def _hold(path: Path, lock: Path, held: list[int]) -> None:
@@ -436,9 +424,14 @@ def _hold(path: Path, lock: Path, held: list[int]) -> None:
         held.append(os.open(lock, how, 0o666))
         if not _lock(held[0]):
             raise BusyError(f"{shown(path)} is being made by another run; wait for it to end.")
-        if os.fstat(held[0]).st_nlink > 0:
+        if _has_name(held[0]):
             return
         _release(held)  # the run that held it has just ended, and took it away
+
+
+def _has_name(descriptor: int) -> bool:
+    """Whether an open file has not been removed meanwhile."""
+    return os.fstat(descriptor).st_nlink > 0
 
 
 def _release(held: list[int]) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,14 @@ def write_frames(path: Path, overwrite: bool) -> None:
             write_bytes(partial / f"frame_{i}.png", b"new frame")
 
 
+def places(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Where an output may be made, each in a folder of its own: 1 and its path, 2 and its path …"""
+    for number in count(1):
+        path = folder / str(number) / "out"
+        path.parent.mkdir()
+        yield number, path
+
+
 def content(path: Path) -> Any:
     if path.is_dir():
         return {p.name: p.read_bytes() for p in path.iterdir() if not PART.fullmatch(p.name)}
@@ -97,9 +105,7 @@ def test_any_call_of_the_system_may_fail(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for k in count(1):
-        path = tmp_path / str(k) / "out"
-        path.parent.mkdir()
+    for k, path in places(tmp_path):
         if old:
             if write is write_film:
                 write_bytes(path, b"old film")
@@ -410,9 +416,7 @@ def test_a_signal_at_any_moment_leaves_nothing_half_made(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for k in count(1):
-        path = tmp_path / str(k) / "out"
-        path.parent.mkdir()
+    for k, path in places(tmp_path):
         if old:
             (write_frames if write is write_frames else write_film)(path, True)
         before, signal, end = content(path), Signal(k), ""
