@@ -448,5 +448,13 @@ def test_a_closed_pipe_is_no_error():
     assert process.returncode == 0
 
 
+def test_an_exit_that_is_not_ours_keeps_its_code(monkeypatch):
+    from ddim_interp import cli
+
+    monkeypatch.setattr(cli.cli, "main", lambda **_: sys.exit(9))
+    with pytest.raises(SystemExit, match="9"):
+        cli._run()
+
+
 def test_an_unknown_command_is_one_line(refused):
     refused(run("moprh"), 2, "moprh")

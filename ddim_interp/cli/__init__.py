@@ -115,6 +115,7 @@ def _insist(lost: "sys.UnraisableHookArgs") -> None:
 
 
 def _run() -> int:
+    stdout = sys.stdout
     try:
         try:
             code: Any = cli.main(standalone_mode=False, prog_name="ddim-interp")
@@ -142,8 +143,11 @@ def _run() -> int:
         context = getattr(error, "ctx", None)
         hint = f" Try '{context.command_path} -h'." if context else ""
         return _say(error.format_message() + hint, error.exit_code)
-    except (BrokenPipeError, SystemExit):
-        # Whoever read our output has left; there is nobody to tell. Click makes an exit of it.
+    except (BrokenPipeError, SystemExit) as left:
+        # Whoever read our output has left; there is nobody to tell. Click makes an exit of it, and
+        # puts something quiet in the place of stdout.
+        if isinstance(left, SystemExit) and sys.stdout is stdout:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
