@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddim_interp.unet.conv import Conv2d, Derived
+from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.fused import kernels_for
 
 __all__ = ["DoublingConv2d"]
@@ -37,8 +37,6 @@ class DoublingConv2d(Conv2d):
         True
     """
 
-    _quarters: Derived | None = None
-
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 3, padding=1)
 
@@ -69,19 +67,20 @@ class DoublingConv2d(Conv2d):
     def _four(self) -> Conv2d:
         """All four at once, with 4 C_out channels: the first C_out are those of p = q = 0."""
         assert self.bias is not None
-        if self._quarters is None or not self._quarters.fits(self.weight, self.bias):
-            wide = self.weight.detach().to(torch.promote_types(self.weight.dtype, torch.float32))
-            rows = torch.stack((_halves(wide, 2, 0), _halves(wide, 2, 1)))
-            both = torch.stack((_halves(rows, 4, 0), _halves(rows, 4, 1)), dim=1)
-            conv = Conv2d(self.in_channels, 4 * self.out_channels, 2, padding=1, device="meta")
-            last = self.weight.is_contiguous(memory_format=torch.channels_last)
-            layout = torch.channels_last if last else torch.contiguous_format
-            quarters = both.flatten(0, 2).to(self.weight.dtype).contiguous(memory_format=layout)
-            conv.weight = torch.nn.Parameter(quarters, requires_grad=False)
-            conv.bias = torch.nn.Parameter(self.bias.detach().repeat(4), requires_grad=False)
-            self._quarters = Derived.of(conv, self.weight, self.bias)
-        four: Conv2d = self._quarters.value
-        return four
+        return self._derive("_quarters", self._make_four, self.weight, self.bias)
+
+    def _make_four(self) -> Conv2d:
+        assert self.bias is not None
+        wide = self.weight.detach().to(torch.promote_types(self.weight.dtype, torch.float32))
+        rows = torch.stack((_halves(wide, 2, 0), _halves(wide, 2, 1)))
+        both = torch.stack((_halves(rows, 4, 0), _halves(rows, 4, 1)), dim=1)
+        conv = Conv2d(self.in_channels, 4 * self.out_channels, 2, padding=1, device="meta")
+        last = self.weight.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        quarters = both.flatten(0, 2).to(self.weight.dtype).contiguous(memory_format=layout)
+        conv.weight = torch.nn.Parameter(quarters, requires_grad=False)
+        conv.bias = torch.nn.Parameter(self.bias.detach().repeat(4), requires_grad=False)
+        return conv
 
 
 def _halves(w: Tensor, dim: int, phase: int) -> Tensor:
