@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.errors import ArgumentError, ModelError
-from ddim_interp.unet import UNet2DModel, UNetConfig, check_size, count_flops, modern_keys
+from ddim_interp.unet import UNet2DModel, UNetConfig, check_size, count_flops, modern_keys, resnet
 from ddim_interp.unet.attention import Attention
 from ddim_interp.unet.embedding import Fourier, Learned, Positional
 from ddim_interp.unet.resample import double_smoothly, halve_smoothly
@@ -138,6 +138,16 @@ def test_layout_and_half_precision_change_only_rounding(
         prediction = unet(x, 300.5)
     assert prediction.dtype == dtype == unet.dtype
     assert gap(prediction.float(), expected) < tolerance
+
+
+def test_how_a_processor_adds_the_timestep_changes_nothing(monkeypatch) -> None:
+    unet, x = network(SMALL), pictures(2)
+    unet = unet.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+    t = torch.tensor([3.0, 700.0])
+    with torch.inference_mode():
+        by_rows = unet(x.bfloat16(), t)
+        monkeypatch.setattr(resnet, "_over_rows", lambda time, _: time)
+        assert torch.equal(unet(x.bfloat16(), t), by_rows)
 
 
 def test_the_timestep_keeps_float32_in_a_bfloat16_network() -> None:
