@@ -123,10 +123,11 @@ def film() -> str:
 
 
 if __name__ == "__main__":
-    own = bench("--peer", "--growth", "--processes", "--rounds", str(2 * ROUNDS + 1))
+    many = "--rounds", str(2 * ROUNDS + 1)
+    own = bench("--peer", "--growth", "--processes", *many)
     rows = own["forwards"]
     for name in CONFIGS:
-        rows += bench("--peer", "--config", name, "--rounds", str(ROUNDS))["forwards"]
+        rows += bench("--peer", "--config", name, *many)["forwards"]
     machine = own["machine"]
     renew(
         PAGE,

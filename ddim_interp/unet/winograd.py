@@ -33,7 +33,7 @@ def halved_weights(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]
         Kernels one wide, (6 C_out, C, 3, 1), for six groups of channels, and what to add to each.
     """
     out, channels = weight.shape[:2]
-    rows = torch.tensor(
+    rows = torch.tensor(  # a row's polynomial at 0, 1, −1, 2, −2 and ∞, and what undoes them
         [
             [1 / 4, 0, 0],
             [-1 / 6, -1 / 6, -1 / 6],
