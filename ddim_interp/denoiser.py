@@ -28,6 +28,7 @@ __all__ = [
     "Prediction",
     "add_noise",
     "among",
+    "grain_of",
     "predict_eps",
     "predict_x0",
     "split_output",
@@ -133,6 +134,16 @@ class NetworkDenoiser:
         output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         return split_output(output, x_t, t, self.prediction_type)
 
+    def grain(self, t: Level) -> float:
+        """By how much the network's own rounding moves x̂_0, roughly, root mean square.
+
+        What it predicts is about as large as 1; `split_output` multiplies it, and its rounding:
+        by σ̄ if it is ε, by √(1−ᾱ) if it is v.
+        """
+        rounding = torch.finfo(self.dtype or torch.float32).eps
+        scale = {"epsilon": t.ratio, "v_prediction": t.noise, "sample": 1.0}
+        return rounding * scale[self.prediction_type]
+
 
 @dataclass(frozen=True)
 class GaussianDenoiser:
@@ -227,6 +238,14 @@ def among(denoiser: Denoiser, rows: Tensor) -> Denoiser:
     return denoiser.among(rows) if isinstance(denoiser, _Accountant) else denoiser
 
 
+def grain_of(denoiser: Denoiser, t: Level) -> float:
+    """By how much a denoiser's own rounding moves x̂_0, root mean square; float32's where it does
+    not say."""
+    if isinstance(denoiser, NetworkDenoiser | Fallback):
+        return denoiser.grain(t)
+    return torch.finfo(torch.float32).eps * t.ratio
+
+
 @dataclass(frozen=True)
 class InBatches:
     """A denoiser that is asked about a few pictures at a time, however many there are.
@@ -282,6 +301,10 @@ class Fallback:
     def dtype(self) -> torch.dtype | None:
         """The draft's, if it has one of its own."""
         return getattr(self.draft, "dtype", None)
+
+    def grain(self, t: Level) -> float:
+        """The draft's (see `NetworkDenoiser`)."""
+        return grain_of(self.draft, t)
 
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         first = self.draft(x_t, t)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ddim_interp.autoencoder import Autoencoder
-from ddim_interp.denoiser import Denoiser, Fallback
+from ddim_interp.denoiser import Denoiser, Fallback, grain_of
 from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
-from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.schedule import Level, NoiseSchedule
 from ddim_interp.shapes import Images
 from ddim_interp.solver import AUTO, AUTO_SAMPLER, SOLVERS, Solver, make_solver
 
@@ -48,11 +48,9 @@ class Model:
         """The denoiser that frames are drawn with; where the draft fails, the precise one."""
         return Fallback(self.draft, self.denoiser) if self.draft else self.denoiser
 
-    @property
-    def rounding(self) -> float:
-        """Relative rounding of the numbers that frames are drawn in."""
-        dtype = getattr(self.for_frames, "dtype", None) or torch.float32
-        return torch.finfo(dtype).eps
+    def grain(self, t: Level) -> float:
+        """By how much rounding moves x̂_0 of frames at a level, root mean square."""
+        return grain_of(self.for_frames, t)
 
     @property
     def retries(self) -> int:

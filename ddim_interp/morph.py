@@ -349,7 +349,7 @@ class Morph:
                 InBatches(denoiser, self.batch_size),
                 places,
                 tolerance=self.style.tolerance * 2 / 255,
-                rounding=self.model.rounding,
+                grain=self.model.grain,
                 notes=notes,
             )
         start = settle(solver, together).moved(lambda kept: self.path.carry(kept, places))

@@ -15,7 +15,7 @@ told as much, they are not the next time: adaptive mesh refinement, in the time 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -58,8 +58,8 @@ class Together:
     and so on, until none does; one that its neighbours foretold to within τ is not asked the next
     time, unless doubt grows. An error made before frames part grows as they do, hence the
     denominator; above σ̄ = 4 next to nothing of a picture is decided. The network's own rounding
-    tells neighbours apart, too, by about rounding · σ̄; asking mends nothing of that, so it is taken
-    off the miss, as a variance.
+    tells neighbours apart, too; asking mends nothing of that, so it is taken off the miss, as a
+    variance.
 
     Of some frames it may be known what the network will say. They are among those asked, each time,
     and cost nothing.
@@ -71,7 +71,7 @@ class Together:
         denoiser: Splits x_t into picture and noise.
         u: Where each frame lies on the path, different from each other, in any order, (F,).
         tolerance: What may be missed, in the units of x_0: 2/255 is one 8-bit level of a picture.
-        rounding: The relative rounding of the network's numbers.
+        grain: By how much rounding moves x̂_0 at a level, root mean square.
         notes: What was said, in the same walk, of some frames, by their places in `u`; N = 1.
 
     References:
@@ -102,7 +102,7 @@ class Together:
         u: Tensor,
         *,
         tolerance: float,
-        rounding: float = torch.finfo(torch.float32).eps,
+        grain: Callable[[Level], float] = lambda t: torch.finfo(torch.float32).eps * t.ratio,
         notes: Mapping[int, Notes] = MappingProxyType({}),
     ) -> None:
         self._denoiser = denoiser
@@ -112,7 +112,7 @@ class Together:
         self._calls = 0
         self._mesh = _Mesh(u.double().cpu()[self._order].tolist(), self._notes)
         self._tolerance = tolerance
-        self._rounding = rounding
+        self._grain = grain
         self._asked = self._mesh.first
         self._doubt = torch.zeros(len(u), dtype=torch.float64)
         self._x_0: Tensor | None = None  # in the order of the path, as all below
@@ -126,7 +126,7 @@ class Together:
         order = self._order.to(x_t.device)
         x = x_t[order]
         limit = self._tolerance / (1 + min(t.ratio, _UNDECIDED))
-        grain = self._rounding * t.ratio
+        grain = self._grain(t)
         if self._x_0 is None or t.ratio > _UNDECIDED:
             self._x_0, self._doubt = torch.zeros_like(x), torch.zeros_like(self._doubt)
         known = self._x_0

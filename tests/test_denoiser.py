@@ -16,6 +16,7 @@ from ddim_interp.denoiser import (
     NetworkDenoiser,
     Prediction,
     add_noise,
+    grain_of,
     predict_eps,
     predict_x0,
     split_output,
@@ -230,3 +231,26 @@ def test_a_draft_that_fails_leaves_no_nan_in_a_walk():
     with_draft, without = (last(sample(d, x_T, grid)).x for d in (model.for_frames, exact))
     assert torch.equal(with_draft, without)
     assert model.retries == 5
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 4.0, 30.0])
+def test_grain_is_what_rounding_does_to_the_picture(prediction_type, ratio):
+    t = Level(500.0, 1 / (1 + ratio**2))
+    generator = torch.Generator().manual_seed(0)
+    x_t, output = torch.randn(2, 4, 3, 16, 16, generator=generator)
+
+    def x_0(told):
+        return NetworkDenoiser(lambda *_: told, prediction_type)(x_t, t).x_0
+
+    moved = (x_0(output.bfloat16().float()) - x_0(output)).square().mean().sqrt().item()
+    grain = NetworkDenoiser(lambda *_: output, prediction_type, torch.bfloat16).grain(t)
+    assert grain / 8 < moved < grain
+
+
+def test_frames_have_the_grain_of_their_draft():
+    t = Level(500.0, 0.5)
+    exact = NetworkDenoiser(lambda x, _: x, "v_prediction")
+    draft = NetworkDenoiser(lambda x, _: x, "v_prediction", torch.float16)
+    assert grain_of(Fallback(draft, exact), t) == draft.grain(t) > grain_of(exact, t) > 0
+    assert grain_of(CountCalls(draft), t) == torch.finfo(torch.float32).eps * t.ratio

@@ -228,7 +228,7 @@ def test_rounding_is_not_refined():
         return Prediction((x_t - t.noise * eps) / t.signal, eps)
 
     eager = draw_both(rough)[2]
-    calm = draw_both(rough, rounding=torch.finfo(torch.bfloat16).eps)[2]
+    calm = draw_both(rough, grain=lambda t: torch.finfo(torch.bfloat16).eps * t.ratio)[2]
     assert calm < 0.2 * eager
 
 
