@@ -297,11 +297,6 @@ class Fallback:
         self.exact = exact
         self.retries = 0
 
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """The draft's, if it has one of its own."""
-        return getattr(self.draft, "dtype", None)
-
     def grain(self, t: Level) -> float:
         """The draft's (see `NetworkDenoiser`)."""
         return grain_of(self.draft, t)

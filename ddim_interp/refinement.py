@@ -16,13 +16,14 @@ told as much, they are not the next time: adaptive mesh refinement, in the time 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser, Prediction, predict_eps
+from ddim_interp.denoiser import Denoiser, Prediction, grain_of, predict_eps
 from ddim_interp.notes import Notes
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
@@ -71,7 +72,8 @@ class Together:
         denoiser: Splits x_t into picture and noise.
         u: Where each frame lies on the path, different from each other, in any order, (F,).
         tolerance: What may be missed, in the units of x_0: 2/255 is one 8-bit level of a picture.
-        grain: By how much rounding moves x̂_0 at a level, root mean square.
+        grain: By how much rounding moves x̂_0 at a level, root mean square; what the denoiser says
+            of itself when not given.
         notes: What was said, in the same walk, of some frames, by their places in `u`; N = 1.
 
     References:
@@ -102,7 +104,7 @@ class Together:
         u: Tensor,
         *,
         tolerance: float,
-        grain: Callable[[Level], float] = lambda t: torch.finfo(torch.float32).eps * t.ratio,
+        grain: Callable[[Level], float] | None = None,
         notes: Mapping[int, Notes] = MappingProxyType({}),
     ) -> None:
         self._denoiser = denoiser
@@ -112,7 +114,7 @@ class Together:
         self._calls = 0
         self._mesh = _Mesh(u.double().cpu()[self._order].tolist(), self._notes)
         self._tolerance = tolerance
-        self._grain = grain
+        self._grain = grain or partial(grain_of, denoiser)
         self._asked = self._mesh.first
         self._doubt = torch.zeros(len(u), dtype=torch.float64)
         self._x_0: Tensor | None = None  # in the order of the path, as all below
