@@ -226,7 +226,7 @@ def retime(
     closed: bool = False,
     legs: Tensor | None = None,
     target: float = 1.1,
-    passes: int = 3,
+    passes: int = 6,
     slack: float = 0.05,
 ) -> Iterator[Retiming]:
     """Spend the frames where something changes: equal steps to the eye instead of equal steps in u.
@@ -243,7 +243,9 @@ def retime(
         closed: Whether u = 1 is u = 0.
         legs: Knots whose times are kept, (K,); the pace is then evened out between them only.
         target: Stop once no step exceeds its plan by more than this factor of the mean step.
-        passes: Corrections at most, after the first rendering.
+        passes: Corrections at most, after the first rendering. Each looks closer where pictures
+            turn into each other at once, by as many times as a step there is too large; others are
+            even after one or two.
         slack: A frame already rendered will do if it is off by no more than this part of a step.
 
     Yields: The best film so far, after each pass; the last is the result.
@@ -284,7 +286,7 @@ def retime(
             best = Retiming(stops[order], steps, excess, len(seen_u))
         best = replace(best, renders=len(seen_u))
         yield best
-        if excess <= target:
+        if excess <= target or not len(fresh):  # without new readings the next film is this one
             return
         shares = _shares(lap(seen_u, one), distances(lap(seen, seen[:1])), legs)
         odometer = Odometer(lap(seen_u, one), torch.cat([0 * one, shares.cumsum(0)]))

@@ -15,6 +15,7 @@ told as much, they are not the next time: adaptive mesh refinement, in the time 
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -116,7 +117,7 @@ class Together:
         self._tolerance = tolerance
         self._grain = grain or partial(grain_of, denoiser)
         self._asked = self._mesh.first
-        self._doubt = torch.zeros(len(u), dtype=torch.float64)
+        self._doubt = [0.0] * len(u)
         self._x_0: Tensor | None = None  # in the order of the path, as all below
 
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
@@ -130,7 +131,7 @@ class Together:
         limit = self._tolerance / (1 + min(t.ratio, _UNDECIDED))
         grain = self._grain(t)
         if self._x_0 is None or t.ratio > _UNDECIDED:
-            self._x_0, self._doubt = torch.zeros_like(x), torch.zeros_like(self._doubt)
+            self._x_0, self._doubt = torch.zeros_like(x), [0.0] * len(x)
         known = self._x_0
         x_0, eps = known.clone(), torch.empty_like(x)
         asked: list[int] = []
@@ -146,7 +147,7 @@ class Together:
             change = x_0[asked] - known[asked]
             missed, gaps = self._mesh.look(asked, change, grain)
             doubt = self._doubts(asked, gaps)
-            more = [(a + b) // 2 for a, b in gaps if doubt[a + 1 : b].max() > limit]
+            more = [(a + b) // 2 for a, b in gaps if max(doubt[a + 1 : b]) > limit]
         rest = sorted({*range(len(x))} - {*asked})
         if rest:
             x_0[rest] += self._mesh.tell(asked, change, rest)
@@ -165,12 +166,14 @@ class Together:
         self._notes = {frame: self._notes[frame] for frame in told if told[frame] is not None}
         return {frame: answer for frame, answer in told.items() if answer is not None}
 
-    def _doubts(self, asked: list[int], gaps: dict[tuple[int, int], float]) -> Tensor:
-        """What may have been missed of each frame by now, (F,)."""
-        doubt = self._doubt.clone()
-        doubt[asked] = 0
+    def _doubts(self, asked: list[int], gaps: dict[tuple[int, int], float]) -> list[float]:
+        """What may have been missed of each frame by now."""
+        doubt = self._doubt.copy()
+        for frame in asked:
+            doubt[frame] = 0.0
         for (left, right), miss in gaps.items():
-            doubt[left + 1 : right] = doubt[left + 1 : right].square().add(miss**2).sqrt()
+            for frame in range(left + 1, right):
+                doubt[frame] = math.hypot(doubt[frame], miss)
         return doubt
 
 
@@ -229,32 +232,34 @@ class _Mesh:
         weights, reach = self._stencils(asked, [self._u[asked[i]] for i in inner], inner)
         told = torch.tensordot(weights.to(change), change, 1)
         squares = (told - change[1:-1]).flatten(1).square().mean(1).double().cpu()
-        missed = (squares - grain**2).clamp(min=0).sqrt()
+        missed = (squares - grain**2).clamp(min=0).sqrt().tolist()
         wide = [i for i, (left, right) in enumerate(pairwise(asked)) if right - left > 1]
         middles = [(self._u[asked[i]] + self._u[asked[i + 1]]) / 2 for i in wide]
         _, spans = self._stencils(asked, middles)
         gaps = {}
         for i, span in zip(wide, spans, strict=True):
-            beside = torch.tensor([i - 1, i]).clamp(0, len(inner) - 1)
-            miss = (missed[beside] * (_CARE * span / reach[beside]).clamp(min=_ABRUPT)).max().item()
+            beside = {max(i - 1, 0), min(i, len(inner) - 1)}
+            miss = max(missed[k] * max(_CARE * span / reach[k], _ABRUPT) for k in beside)
             at_an_end = i in (0, len(asked) - 2)
             gaps[asked[i], asked[i + 1]] = 2 * miss if at_an_end else miss
-        return dict(zip(asked[1:-1], missed.tolist(), strict=True)), gaps
+        return dict(zip(asked[1:-1], missed, strict=True)), gaps
 
     def _stencils(
         self, asked: list[int], places: Sequence[float], without: Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Lagrange's weights of frames asked for places, (M, N), and Π |u − u_i|, (M,)."""
+    ) -> tuple[Tensor, list[float]]:
+        """Lagrange's weights of frames asked for places, (M, N), and Π |u − u_i|, M of them."""
         known = [self._u[frame] for frame in asked]
-        weights = torch.zeros(len(places), len(known), dtype=torch.float64)
-        reach = torch.empty(len(places), dtype=torch.float64)
+        weights, reach = [], []
         for m, place in enumerate(places):
             some = _stencil(known, place, None if without is None else without[m])
-            nodes = torch.tensor([known[i] for i in some], dtype=torch.float64)
-            factors = (place - nodes) / (nodes[:, None] - nodes)
-            weights[m, some] = factors.fill_diagonal_(1).prod(1)
-            reach[m] = (place - nodes).abs().prod()
-        return weights, reach
+            nodes = [known[i] for i in some]
+            row = [0.0] * len(known)
+            for i, node in zip(some, nodes, strict=True):
+                others = (other for other in nodes if other != node)
+                row[i] = math.prod((place - other) / (node - other) for other in others)
+            weights.append(row)
+            reach.append(math.prod(abs(place - node) for node in nodes))
+        return torch.tensor(weights, dtype=torch.float64), reach
 
 
 def _stencil(known: list[float], place: float, without: int | None) -> list[int]:
@@ -263,9 +268,9 @@ def _stencil(known: list[float], place: float, without: int | None) -> list[int]
     Where two are much nearer to each other than the gap is wide, the cubic would take their
     difference for a slope, and magnify its noise.
     """
-    others = [i for i in range(len(known)) if i != without]
-    left = [i for i in reversed(others) if known[i] <= place]
-    right = [i for i in others if known[i] > place]
+    middle = bisect_right(known, place)
+    left = [i for i in range(middle - 1, -1, -1) if i != without]
+    right = [i for i in range(middle, len(known)) if i != without]
     apart = (known[right[0]] - known[left[0]]) / 4 if left and right else 0.0
     left, right = (_thinned(side, known, apart) for side in (left, right))
     before = min(len(left), max(2, 4 - len(right)))
@@ -273,9 +278,11 @@ def _stencil(known: list[float], place: float, without: int | None) -> list[int]
 
 
 def _thinned(side: list[int], known: list[float], apart: float) -> list[int]:
-    """The first of them, and each that is far enough from the one before."""
+    """The first of them, and each that is far enough from the one before, four at most."""
     kept: list[int] = []
     for i in side:
+        if len(kept) == 4:
+            break
         if not kept or abs(known[i] - known[kept[-1]]) >= apart:
             kept.append(i)
     return kept

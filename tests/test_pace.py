@@ -303,7 +303,7 @@ def test_no_frame_is_rendered_twice_and_all_of_the_film_is_rendered(
 ) -> None:
     film = Film(warp)
     best = final(film, 30)
-    assert len(film.asked) == len(set(film.asked)) == best.renders <= 30 + 3 * 28
+    assert len(film.asked) == len(set(film.asked)) == best.renders <= 30 + 6 * 28
     assert set(best.u.tolist()) <= set(film.asked)
 
 
@@ -322,9 +322,9 @@ def test_a_film_in_which_nothing_changes_is_left_alone() -> None:
 def test_passes_never_make_it_worse_and_are_bounded() -> None:
     film = Film(WARPS["sudden switch"])
     found = list(
-        retime(film, lambda odometer: frame_times(40, odometer=odometer), target=0, passes=4)
+        retime(film, lambda odometer: frame_times(40, odometer=odometer), target=0, passes=2)
     )
-    assert len(found) == 5
+    assert len(found) == 3
     assert all(later.excess <= sooner.excess for sooner, later in pairwise(found))
 
 
@@ -399,4 +399,13 @@ def test_nothing_is_rendered_where_all_that_is_wanted_was_seen():
 
     wanted = lambda odometer: frame_times(4, odometer=odometer)  # noqa: E731
     films = list(retime(look, wanted, slack=10.0))
-    assert asked == [4] and len(films) == 4
+    assert asked == [4] and len(films) == 2, "the same readings, so the same film"
+
+
+def test_a_picture_that_turns_into_another_at_once_is_gone_through_evenly():
+    def look(u):  # nine tenths of the way within a two-thousandth of u
+        return torch.stack([u, 9 * torch.sigmoid(2e4 * (u - 0.4321))], 1)
+
+    times = lambda odometer: frame_times(17, odometer=odometer)  # noqa: E731
+    *_, best = retime(look, times)
+    assert best.excess < 1.1 and best.renders < 6 * 17
