@@ -1,6 +1,7 @@
 """What the bench promises: turns, figures that add up, and refusals. Never a time."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 
 from ddim_interp.bench.configs import CONFIGS
 from ddim_interp.bench.drafts import measure_draft
+from ddim_interp.bench.films import race_films
 from ddim_interp.bench.forwards import matrix_peak, race_forwards, random_network
 from ddim_interp.bench.growth import measure_growth
 from ddim_interp.bench.processes import measure_start
@@ -96,6 +98,36 @@ def test_growth_counts_what_films_cost(tiny):
     inverted = [row.nfe for row in rows if row.what == "keyframes"]
     assert inverted == sorted(set(inverted))
     assert [row.amount for row in rows if row.what == "resolution"] == [8, 16, 32]
+
+
+def test_everybody_draws_the_same_film(tiny):
+    pytest.importorskip("diffusers")
+    films = race_films("tiny", tiny, batch=4, peers=("diffusers",), frames=9, steps=4, rounds=1)
+    theirs, alone, shared, quick = films
+    assert [film.who for film in films] == [
+        "diffusers",
+        "ddim_interp, each frame alone",
+        "ddim_interp",
+        "ddim_interp --quick",
+    ]
+    assert (theirs.nfe, theirs.psnr, theirs.speedup) == (9 * 4, None, 1)
+    assert alone.nfe == 9 * 3, "diffusers' last step starts and ends at t = 0"
+    assert alone.psnr is None or alone.psnr > 50
+    assert 0 < shared.nfe <= alone.nfe and (shared.psnr is None or shared.psnr > 40)
+    assert shared.speedup == pytest.approx(theirs.seconds / shared.seconds)
+    assert quick.steps == 12
+
+
+def test_films_are_drawn_by_every_config(tiny_folder, monkeypatch):
+    from ddim_interp.bench.configs import Shape
+
+    configs = {"small": Shape(SMALL, 2, 2)}
+    monkeypatch.setattr("ddim_interp.production.bench.CONFIGS", configs)
+    monkeypatch.setattr("ddim_interp.production.bench.race_films", partial(race_films, frames=3))
+    command = ["bench", "--model", str(tiny_folder), "--rounds", "1", "--films"]
+    result = CliRunner().invoke(cli, [*command, "--config", "small", "--json"])
+    films = json.loads(result.stdout)["films"]
+    assert {film["network"] for film in films} == {"small"} and len(films) == 3
 
 
 def test_processes_are_measured_one_by_one():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddim_interp.errors import ArgumentError
 
-__all__ = ["PEERS", "check_peer", "make_peer"]
+__all__ = ["PEERS", "check_peer", "make_peer", "make_peer_walk"]
 
 PEERS = ("diffusers", "diffusers tuned", "diffusers compiled")
 """As it comes, in float32; in half precision with channels_last; and through torch.compile too."""
@@ -56,3 +56,30 @@ def make_peer(
         return output
 
     return run
+
+
+def make_peer_walk(
+    network: Callable[[Tensor, Tensor], Tensor], config: Mapping[str, Any], steps: int, batch: int
+) -> Callable[[Tensor], Tensor]:
+    """Latents to pictures as one would write it with diffusers' scheduler.
+
+    Args:
+        network: From `make_peer`.
+        config: `scheduler/scheduler_config.json`.
+        steps: Steps of DDIM, at diffusers' own timesteps.
+        batch: Pictures at once.
+    """
+    from diffusers import DDIMScheduler
+
+    scheduler: Any = DDIMScheduler.from_config({**config, "clip_sample": False})  # type: ignore[no-untyped-call]
+
+    def walk(latents: Tensor) -> Tensor:
+        scheduler.set_timesteps(steps, device=latents.device)
+        finished = []
+        for x in torch.split(latents, batch):
+            for t in scheduler.timesteps:
+                x = scheduler.step(network(x, t), t, x).prev_sample
+            finished.append(x)
+        return torch.cat(finished)
+
+    return walk

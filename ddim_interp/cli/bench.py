@@ -20,6 +20,7 @@ __all__ = ["bench"]
     "weights; may be given several times.",
 )
 @click.option("--peer", is_flag=True, help="Run diffusers beside us, if it is installed.")
+@click.option("--films", is_flag=True, help="Also whole films of 60 frames, in 50 steps of DDIM.")
 @click.option("--growth", is_flag=True, help="Also how time grows with frames, steps, keyframes.")
 @click.option("--processes", is_flag=True, help="Also start-up, and the memory of long films.")
 @click.option("--rounds", default=5, help="How often each contestant runs.")
@@ -29,6 +30,7 @@ def bench(
     run: options.Run,
     configs: tuple[str, ...],
     peer: bool,
+    films: bool,
     growth: bool,
     processes: bool,
     rounds: int,
@@ -44,7 +46,7 @@ def bench(
     from ddim_interp.production.bench import BenchOrder
 
     order = BenchOrder(
-        configs, peer, run.compiled, growth, processes, rounds, plan_for((), **wishes)
+        configs, peer, run.compiled, films, growth, processes, rounds, plan_for((), **wishes)
     )
     for line in _lines(run.produce(order).facts):
         run.echo(line)
@@ -71,6 +73,22 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         psnr = "the same" if draft["psnr"] is None else f"{draft['psnr']:.1f} dB"
         levels = f"{draft['max_level']} levels of 255 at most"
         yield f"frames in the precision of frames, against float32: {psnr}, {levels}"
+    if films := facts.get("films"):
+        yield from _table(
+            ("film of", "contestant", "steps", "evaluations", "seconds", "times as fast", "PSNR"),
+            [
+                (
+                    f"{film['network']} × {film['frames']}",
+                    film["who"],
+                    str(film["steps"]),
+                    str(film["nfe"]),
+                    f"{film['seconds']:.2f}",
+                    f"{film['speedup']:.2f}",
+                    "the same" if film["psnr"] is None else f"{film['psnr']:.1f} dB",
+                )
+                for film in films
+            ],
+        )
     if growth := facts.get("growth"):
         yield from _table(
             ("what grows", "to", "seconds", "evaluations"),

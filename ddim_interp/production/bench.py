@@ -11,6 +11,7 @@ import torch
 
 from ddim_interp.bench.configs import CONFIGS
 from ddim_interp.bench.drafts import measure_draft
+from ddim_interp.bench.films import Film, race_films
 from ddim_interp.bench.forwards import Forward, race_forwards, random_network
 from ddim_interp.bench.growth import measure_growth
 from ddim_interp.bench.peer import PEERS, check_peer
@@ -19,6 +20,7 @@ from ddim_interp.bench.race import check_rounds
 from ddim_interp.errors import ArgumentError
 from ddim_interp.model import Model, Plan
 from ddim_interp.networks import Network
+from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.precision import draft_dtype
 from ddim_interp.production import Attempt, Product
 
@@ -33,6 +35,7 @@ class BenchOrder:
         configs: Networks with random weights, from `CONFIGS`; without any, the model itself.
         peer: Whether diffusers runs beside us.
         compiled: Whether all run through torch.compile as well.
+        films: Whether whole films are drawn too, in fifty steps of DDIM.
         growth: Whether films are made, to see how their time grows.
         processes: Whether programs are started, to see how long that takes and what memory.
         rounds: How often each contestant runs.
@@ -42,6 +45,7 @@ class BenchOrder:
     configs: Sequence[str] = ()
     peer: bool = False
     compiled: bool = False
+    films: bool = False
     growth: bool = False
     processes: bool = False
     rounds: int = 5
@@ -69,6 +73,7 @@ class BenchOrder:
         peers = PEERS[: 2 + self.compiled] if self.peer else ()
         dtypes = list(dict.fromkeys((torch.float32, draft_dtype(model.device))))
         rows: list[Forward] = []
+        films: list[Film] = []
         for name, network, batch in self._networks(attempt):
             attempt.say(f"{name}: {batch} at once, {self.rounds} rounds")
             rows += race_forwards(
@@ -81,6 +86,16 @@ class BenchOrder:
                 rounds=self.rounds,
                 device=model.device,
             )
+            if self.films:
+                attempt.say(f"{name}: whole films")
+                films += race_films(
+                    name,
+                    self._pipeline(attempt, network),
+                    batch=batch,
+                    peers=peers,
+                    dtype=dtypes[-1],
+                    rounds=self.rounds,
+                )
         facts: dict[str, Any] = {
             "machine": _machine(model.device),
             "forwards": [asdict(row) | {"share": row.share} for row in rows],
@@ -89,6 +104,8 @@ class BenchOrder:
             draft = measure_draft(model, self.plan, watch=pipe.progress_bar)
             psnr = draft.psnr if math.isfinite(draft.psnr) else None  # JSON knows no infinity
             facts["draft"] = asdict(draft) | {"psnr": psnr, "faithful": draft.faithful}
+        if self.films:
+            facts["films"] = [asdict(film) for film in films]
         if self.growth:
             attempt.say("small films, to see how their time grows")
             facts["growth"] = [asdict(each) for each in measure_growth(pipe, self.plan)]
@@ -97,6 +114,16 @@ class BenchOrder:
             facts["start"] = [asdict(each) for each in measure_start(self.rounds)]
             facts["memory"] = [asdict(each) for each in measure_memory()]
         return Product(model, 0, facts)
+
+    def _pipeline(self, attempt: Attempt, network: Network) -> DDIMPipeline:
+        """What draws its films: the model itself, or a random network in the precision of frames,
+        for which the model's schedule is as good as any."""
+        if not self.configs:
+            return attempt.pipe
+        device = attempt.pipe.device
+        pipe = DDIMPipeline(copy.deepcopy(network), attempt.pipe.scheduler)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to(device, draft_dtype(device))
 
     def _networks(self, attempt: Attempt) -> Iterator[tuple[str, Network, int]]:
         """One after the other, so that no two need memory at once."""

@@ -1,0 +1,132 @@
+"""The same film, drawn by the peer and by us: how long, how many looks, how much alike?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from ddim_interp.bench.peer import make_peer, make_peer_walk
+from ddim_interp.bench.race import race
+from ddim_interp.checks import compare
+from ddim_interp.denoiser import CountCalls
+from ddim_interp.errors import ArgumentError
+from ddim_interp.images import from_frames, to_frames
+from ddim_interp.model import Plan
+from ddim_interp.morph import Morph
+from ddim_interp.pipeline import DDIMPipeline
+from ddim_interp.shapes import Frames
+from ddim_interp.unet import UNet2DModel
+
+__all__ = ["Film", "race_films"]
+
+_ENDS = ["seed:0", "seed:1"]
+
+
+@dataclass(frozen=True)
+class Film:
+    """One contestant's film.
+
+    Args:
+        network: Of which network.
+        who: The contestant: a peer, or ours and how it draws.
+        frames: How many it has.
+        steps: Of every frame's walk.
+        seconds: Median of drawing it, from latents to 8-bit frames.
+        nfe: Network evaluations, counted per picture.
+        speedup: How many times faster than the first contestant.
+        psnr: Of the first contestant's frame that is drawn least alike, in dB; None where all are
+            the same.
+    """
+
+    network: str
+    who: str
+    frames: int
+    steps: int
+    seconds: float
+    nfe: int
+    speedup: float
+    psnr: float | None
+
+
+@torch.inference_mode()
+def race_films(
+    name: str,
+    pipe: DDIMPipeline,
+    *,
+    batch: int,
+    peers: Sequence[str] = (),
+    dtype: torch.dtype = torch.float32,
+    frames: int = 60,
+    steps: int = 50,
+    rounds: int = 3,
+) -> list[Film]:
+    """Draw a film between two seeds as most people would, and as we do, in turns.
+
+    Everybody walks the same steps of DDIM from the same latents; we also take the few of
+    `Plan.quick`. Nothing is inverted, encoded or written. The last of diffusers' steps goes from
+    t = 0 to t = 0 where its schedule says so; we leave it out.
+
+    Args:
+        name: What the network is called in the table.
+        pipe: Ours.
+        batch: Pictures at once.
+        peers: From `PEERS`, which come first: speedups and likeness are to the first contestant.
+        dtype: Half precision of the tuned ones.
+        frames: Frames of the film.
+        steps: Steps of DDIM.
+        rounds: How often each one runs.
+
+    Raises:
+        ArgumentError: The peer has no such network.
+    """
+    if peers and not isinstance(pipe.unet, UNet2DModel):
+        raise ArgumentError(f"diffusers has no network like {name}'s; drop --peer.")
+    plan = Plan(steps, "leading", "ddim")
+    morph = partial(pipe.morph, _ENDS, frames=frames, batch_size=batch)
+    ours = {
+        "ddim_interp, each frame alone": morph(plan=plan, tolerance=0.0),
+        "ddim_interp": morph(plan=plan),
+        "ddim_interp --quick": morph(plan=Plan.quick(), tolerance=2.0),
+    }
+    first = next(iter(ours.values()))
+    latents = pipe.model.place(first.path(first.times))
+    drawn: dict[str, tuple[Frames, int]] = {}
+    runners: dict[str, Callable[[], object]] = {}
+    for who in peers:
+        weights = {key: value.float() for key, value in pipe.unet.state_dict().items()}
+        network = make_peer(who, pipe.unet.config.to_dict(), weights, dtype)
+        walk = make_peer_walk(network, pipe.scheduler.config.to_dict(), steps, batch)
+
+        def theirs(who: str = who, walk: Callable[[torch.Tensor], torch.Tensor] = walk) -> None:
+            drawn[who] = to_frames(walk(latents)), frames * steps
+
+        runners[who] = theirs
+    for who, film in ours.items():
+        runners[who] = partial(_draw, film, who, drawn)
+    seconds = race(runners, rounds, pipe.device)
+    base = next(iter(runners))
+    films = []
+    for who, (pictures, nfe) in drawn.items():
+        alike = compare(from_frames(drawn[base][0]), from_frames(pictures))
+        worst = max(alike, key=lambda found: found.mse)
+        films.append(
+            Film(
+                name,
+                who,
+                frames,
+                len(ours[who].plan.walk(pipe.model.schedule)[0]) - 1 if who in ours else steps,
+                seconds[who],
+                nfe,
+                seconds[base] / seconds[who],
+                worst.psnr if worst.mse else None,
+            )
+        )
+    return films
+
+
+def _draw(film: Morph, who: str, drawn: dict[str, tuple[Frames, int]]) -> None:
+    counted = CountCalls(film.model.for_frames)
+    pictures = np.stack(list(film.draw(counted)))
+    drawn[who] = pictures, counted.nfe
