@@ -41,21 +41,22 @@ packs = pytest.mark.skipif(not _packable_dtypes(), reason="oneDNN does not sort 
 
 
 @packs
-def test_one_picture_and_several_have_weights_in_their_own_order(monkeypatch):
+def test_one_picture_and_several_and_each_size_have_weights_in_their_own_order(monkeypatch):
     sort, sorted_for = torch._C._nn.mkldnn_reorder_conv2d_weight, []
 
     def watched(weight, *rest):
-        sorted_for.append(rest[-1][0])
+        sorted_for.append((rest[-1][0], rest[-1][2]))
         return sort(weight, *rest)
 
     monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", watched)
     conv = Conv2d(320, 160, 1).to(memory_format=torch.channels_last).requires_grad_(False)
     x = torch.randn(4, 320, 8, 8).to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        for count in (4, 1, 3, 1, 2):
-            plain = nn.Conv2d.forward(conv, x[:count])
-            torch.testing.assert_close(conv(x[:count]), plain, atol=1e-5, rtol=0)
-    assert sorted_for == [4, 1]
+        for count, side in ((4, 8), (1, 8), (3, 8), (1, 8), (2, 4), (1, 8), (3, 4)):
+            some = x[:count, :, :side, :side].contiguous(memory_format=torch.channels_last)
+            plain = nn.Conv2d.forward(conv, some)
+            torch.testing.assert_close(conv(some), plain, atol=1e-5, rtol=0)
+    assert sorted_for == [(4, 8), (1, 8), (2, 4)]
 
 
 @packs

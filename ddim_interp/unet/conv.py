@@ -1,6 +1,6 @@
 """How is a convolution spared work that is the same at every call?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,20 +16,23 @@ T = TypeVar("T")
 
 
 class Derived(NamedTuple):
-    """Something made of weights, for as long as they are what they were."""
+    """Something made of weights, for as long as they are what they were, and its use is."""
 
     value: Any
+    use: Hashable
     sources: tuple[Tensor, ...]  # keep the memory: no other weights can come to lie at its address
     versions: tuple[int, ...]
 
     @classmethod
-    def of(cls, value: Any, *sources: Tensor) -> "Derived":
-        """What is made of these weights."""
-        return cls(value, tuple(each.detach() for each in sources), _versions(sources))
+    def of(cls, value: Any, *sources: Tensor, use: Hashable = None) -> "Derived":
+        """What is made of these weights, for one use."""
+        return cls(value, use, tuple(each.detach() for each in sources), _versions(sources))
 
-    def fits(self, *sources: Tensor) -> bool:
-        """Whether these are the weights, unchanged."""
-        return self.versions == _versions(sources) and all(
+    def fits(self, *sources: Tensor, use: Hashable = None) -> bool:
+        """Whether these are the weights, unchanged, and this is the use."""
+        if self.use != use or self.versions != _versions(sources):
+            return False
+        return all(
             kept.data_ptr() == given.data_ptr() and kept.dtype == given.dtype
             for kept, given in zip(self.sources, sources, strict=True)
         )
@@ -70,7 +73,7 @@ class Conv2d(nn.Conv2d):
     sixth of the time. Here the sorted copy is kept, for as long as the weights are what they were;
     results are the same to the bit, and the weights take twice their memory. A single picture wants
     another order than several do, and pays up to thirty times for the wrong one: whoever sends both
-    has a copy for either.
+    has a copy for either. So do pictures of another size; there the copy is made anew.
 
     In float32 wide layers of 3×3 weights do with half of their multiplications (see `winograd`):
     1.2 to 1.6 times as fast, the same to six digits, and the weights take three times their memory.
@@ -135,7 +138,7 @@ class Conv2d(nn.Conv2d):
             place = list(self.padding), list(self.stride), list(self.dilation), self.groups
             return _Packed.of(self.weight.detach(), None, x.shape, *place)
 
-        packed = self._derive(f"_packed_for_{_company(x)}", make, self.weight)
+        packed = self._derive(f"_packed_for_{_company(x)}", make, self.weight, use=x.shape[2:])
         return packed._replace(bias=self.bias)
 
     def _multiply_halved(self, x: Tensor) -> Tensor:
@@ -146,13 +149,15 @@ class Conv2d(nn.Conv2d):
             return _Packed.of(weight, bias, x.shape, [1, 0], [1, 1], [1, 1], 6)
 
         sources = (self.weight,) if self.bias is None else (self.weight, self.bias)
-        return self._derive(f"_halved_for_{_company(x)}", make, *sources)(x)
+        return self._derive(f"_halved_for_{_company(x)}", make, *sources, use=x.shape[2:])(x)
 
-    def _derive(self, name: str, make: Callable[[], T], *sources: Tensor) -> T:
-        """What was made of these weights, or is made now."""
+    def _derive(
+        self, name: str, make: Callable[[], T], *sources: Tensor, use: Hashable = None
+    ) -> T:
+        """What was made of these weights for this use, or is made now."""
         derived: Derived | None = getattr(self, name, None)
-        if derived is None or not derived.fits(*sources):
-            derived = Derived.of(make(), *sources)
+        if derived is None or not derived.fits(*sources, use=use):
+            derived = Derived.of(make(), *sources, use=use)
             setattr(self, name, derived)
         value: T = derived.value
         return value
