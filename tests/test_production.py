@@ -15,7 +15,8 @@ from ddim_interp.files import claim
 from ddim_interp.model import Plan
 from ddim_interp.morph import Style
 from ddim_interp.production import Attempt, produce
-from ddim_interp.production.film import FilmOrder
+from ddim_interp.production.film import FilmOrder, uneven
+from ddim_interp.speedometer import Speeds
 
 ALL = ["film.gif", "z.safetensors", "sheet.png", "grid.png", "report.html"]
 RESUMED = ALL[:-1]
@@ -121,3 +122,24 @@ def test_an_order_can_be_made_by_hand(tiny_folder: Path, tmp_path: Path) -> None
     document = produce(order, lambda: load(tiny_folder), batch_size=2, overwrite=True).document
     assert (tmp_path / "film.gif").read_bytes() == first
     assert document.items() >= by_hand.facts.items()
+
+
+@pytest.mark.parametrize(
+    ("largest", "style", "says"),
+    [
+        (2.1, {"pace": "perceptual"}, "2.1 times the mean"),
+        (1.2, {"pace": "perceptual"}, None),
+        (2.1, {}, None),
+        (2.1, {"pace": "perceptual", "ease": "smoothstep"}, None),
+        (2.1, {"pace": "perceptual", "times": (0.0, 1.0)}, None),
+    ],
+)
+def test_a_film_that_was_to_be_even_and_is_not_says_so(
+    largest: float, style: dict[str, Any], says: str | None
+) -> None:
+    words = [uneven(Speeds(50.0, 0.2, largest), Style(**style), drafts=d) for d in (False, True)]
+    if says is None:
+        assert words == [None, None]
+    else:
+        plain, advice = map(str, words)
+        assert says in plain and advice.startswith(plain) and "--dtype fp32" in advice

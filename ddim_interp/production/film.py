@@ -14,9 +14,11 @@ from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import check_repair
 from ddim_interp.resume import is_finished
 from ddim_interp.sinks import check_sink, default_upscale, open_sink
-from ddim_interp.speedometer import Speedometer
+from ddim_interp.speedometer import Speedometer, Speeds
 
-__all__ = ["FilmOrder"]
+__all__ = ["FilmOrder", "uneven"]
+
+_UNEVEN = 1.5  # of the mean step; an even film has 1.1
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class FilmOrder:
                 for frame in meter(film.draw(counted, pipe.progress_bar)):
                     sink.write(frame)
         speeds = meter.speeds(closed=self.style.loop or self.style.boomerang)
+        if speeds and (words := uneven(speeds, self.style, drafts=film.model.draft is not None)):
+            attempt.say(words)
         facts = {
             "frames": self.style.frames,
             **film.found.describe(),
@@ -114,3 +118,20 @@ class FilmOrder:
             1 if self.style.paste else default_upscale(*model.picture_shape[1:])
         )
         return {"fps": self.fps, "upscale": upscale, "repair": self.repair}
+
+
+def uneven(speeds: Speeds, style: Style, *, drafts: bool) -> str | None:
+    """What to say of a film that was to be even and is not; nothing of any other.
+
+    Example:
+        >>> uneven(Speeds(50.0, 0.2, 2.1), Style(pace="perceptual"), drafts=False)
+        'The largest step is 2.1 times the mean: two pictures turn into each other at once.'
+    """
+    meant = style.pace == "perceptual" and style.ease == "linear" and not style.times
+    if not meant or speeds.largest_over_mean < _UNEVEN:
+        return None
+    words = (
+        f"The largest step is {speeds.largest_over_mean:.1f} times the mean: two pictures turn "
+        "into each other at once."
+    )
+    return f"{words} --dtype fp32 tells their frames apart better." if drafts else words
