@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ddim_interp.bench.peer import make_peer, make_peer_walk
 from ddim_interp.bench.race import race
@@ -22,6 +23,9 @@ from ddim_interp.unet import UNet2DModel
 __all__ = ["Film", "race_films"]
 
 _ENDS = ["seed:0", "seed:1"]
+
+_Drawn = tuple[Frames, int]
+"""A film, and the evaluations it took."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,15 @@ def race_films(
     }
     first = next(iter(ours.values()))
     latents = pipe.model.place(first.path(first.times))
-    drawn: dict[str, tuple[Frames, int]] = {}
-    runners: dict[str, Callable[[], object]] = {}
+    draws: dict[str, Callable[[], _Drawn]] = {}
     for who in peers:
         weights = {key: value.float() for key, value in pipe.unet.state_dict().items()}
         network = make_peer(who, pipe.unet.config.to_dict(), weights, dtype)
         walk = make_peer_walk(network, pipe.scheduler.config.to_dict(), steps, batch)
-
-        def theirs(who: str = who, walk: Callable[[torch.Tensor], torch.Tensor] = walk) -> None:
-            drawn[who] = to_frames(walk(latents)), frames * steps
-
-        runners[who] = theirs
-    for who, film in ours.items():
-        runners[who] = partial(_draw, film, who, drawn)
+        draws[who] = partial(_theirs, walk, latents, frames * steps)
+    draws |= {who: partial(_ours, film) for who, film in ours.items()}
+    drawn: dict[str, _Drawn] = {}
+    runners = {who: partial(_keep, drawn, who, draw) for who, draw in draws.items()}
     seconds = race(runners, rounds, pipe.device)
     base = next(iter(runners))
     films = []
@@ -126,7 +126,14 @@ def race_films(
     return films
 
 
-def _draw(film: Morph, who: str, drawn: dict[str, tuple[Frames, int]]) -> None:
+def _theirs(walk: Callable[[Tensor], Tensor], latents: Tensor, nfe: int) -> _Drawn:
+    return to_frames(walk(latents)), nfe
+
+
+def _ours(film: Morph) -> _Drawn:
     counted = CountCalls(film.model.for_frames)
-    pictures = np.stack(list(film.draw(counted)))
-    drawn[who] = pictures, counted.nfe
+    return np.stack(list(film.draw(counted))), counted.nfe
+
+
+def _keep(drawn: dict[str, _Drawn], who: str, draw: Callable[[], _Drawn]) -> None:
+    drawn[who] = draw()
