@@ -52,6 +52,18 @@ def forwards(rows: list[dict]) -> str:
     )
 
 
+def same_steps(rows: list[dict]) -> str:
+    """The same film, step by step as diffusers draws it."""
+    return table(
+        "| 60 frames between seeds | steps | s | evaluations | times diffusers | least like frame |",
+        [
+            f"| {r['who']} | {r['steps']} | {r['seconds']:.1f} | {r['nfe']} | {r['speedup']:.1f} | "
+            + (f"{r['psnr']:.1f} dB |" if r["psnr"] else "the same |")
+            for r in rows
+        ],
+    )
+
+
 def growth(rows: list[dict]) -> str:
     """What grows, and what that costs."""
     return table(
@@ -126,6 +138,7 @@ if __name__ == "__main__":
     many = "--rounds", str(2 * ROUNDS + 1)
     own = bench("--peer", "--growth", "--processes", *many)
     rows = own["forwards"]
+    films = bench("--peer", "--films", "--rounds", "2")["films"]
     for name in CONFIGS:
         rows += bench("--peer", "--config", name, *many)["forwards"]
     machine = own["machine"]
@@ -135,6 +148,7 @@ if __name__ == "__main__":
         f"Python "
         f"{machine['python']}, torch {machine['torch']}, diffusers {version('diffusers')}.",
         forwards=forwards(rows),
+        steps=same_steps(films),
         growth=growth(own["growth"]),
         programs=programs([*own["start"], *own["memory"]]),
         film=film(),

@@ -95,7 +95,7 @@ def test_every_table_that_a_program_writes_has_its_place(monkeypatch, tmp_path):
         DOCS / "fidelity.md": fidelity.PARTS,
         DOCS.parent / "README.md": ["there_and_back"],
         DOCS / "morphs.md": ["settings", "pace", "metrics", "middles"],
-        DOCS / "speed.md": ["machine", "forwards", "film", "growth", "programs"],
+        DOCS / "speed.md": ["machine", "forwards", "film", "steps", "growth", "programs"],
     }
     for page, names in places.items():
         copy = tmp_path / page.name
