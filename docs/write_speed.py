@@ -55,7 +55,7 @@ def forwards(rows: list[dict]) -> str:
 def same_steps(rows: list[dict]) -> str:
     """The same film, step by step as diffusers draws it."""
     return table(
-        "| 60 frames between seeds | steps | s | evaluations | times diffusers | least like frame |",
+        "| 60 frames, seed to seed | steps | s | evaluations | times diffusers | least like |",
         [
             f"| {r['who']} | {r['steps']} | {r['seconds']:.1f} | {r['nfe']} | {r['speedup']:.1f} | "
             + (f"{r['psnr']:.1f} dB |" if r["psnr"] else "the same |")
