@@ -250,7 +250,7 @@ def report(kept: dict[str, Any]) -> str:
         "",
         *(f"With {words}." for words in dict.fromkeys(row["with"] for row in kept["rows"])),
         "",
-        "| 32 frames of the embedded model, against batch 16, 2 threads | equal values | largest difference |",
+        "| 32 frames against batch 16, 2 threads | equal values | largest difference |",
         "|---|--:|--:|",
     ]
     lines += [f"| {r['what']} | {r['equal']:.3%} | {r['most']} |" for r in kept["drift"]]
