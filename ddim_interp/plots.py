@@ -97,9 +97,15 @@ def trajectory(runs: Mapping[str, Iterable[State]]) -> Plot:
 
 def residuals(inversion: Inversion) -> Plot:
     """How far an inversion missed: step by step, one line a picture; or picture by picture, where a
-    walk is corrected as a whole and not at each step.
+    walk is corrected as a whole and not at each step. Steps undone by algebra have nothing to miss,
+    and the plot says so.
     """
     missed = [certificate.residuals for certificate in inversion.certificates]
+    if not any(map(any, missed)):
+        plot = Plot("step, picture to noise", "residual")
+        plot.axes.text(0.5, 0.5, "each step is undone by algebra", ha="center", va="center")
+        plot.axes.set(xticks=[], yticks=[])
+        return plot
     if max(map(len, missed)) > 1:
         plot = Plot("step, picture to noise", "residual")
         for number, steps in enumerate(missed):

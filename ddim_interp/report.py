@@ -55,8 +55,9 @@ def render_report(document: Mapping[str, Any], found: Consistency) -> str:
         {"caption": "The round trip against its price.", "svg": _draw(_prices, found)},
         {"caption": "The same latent in S and in 2 S steps.", "svg": _draw(_doubling, found)},
         {"caption": "Power of each latent by spatial frequency.", "svg": _draw(_spectra, found)},
-        {"caption": "What an inversion missed.", "svg": _draw(_residuals, found)},
     ]
+    if any(any(certificate.residuals) for certificate in found.certificates):
+        plots.append({"caption": "What an inversion missed.", "svg": _draw(_residuals, found)})
     return _PAGES.get_template("report.html").render(
         {
             **document,

@@ -64,6 +64,13 @@ def test_residuals_of_whole_walks_stand_side_by_side():
     assert lines(plot)[0].tolist() == [[0, 0.1], [1, 0.3]]
 
 
+def test_a_walk_undone_by_algebra_has_nothing_to_miss():
+    certificates = (Certificate(0.0, 0, 1.0, ()), Certificate(0.0, 0, 1.0, (0.0,)))
+    x = torch.zeros(2, *SHAPE)
+    plot = plots.residuals(Inversion(State(x, GRID[0]), x, certificates, 0, x, Plan()))
+    assert not lines(plot) and "algebra" in plot.axes.texts[0].get_text()
+
+
 def test_the_pace_of_a_film_is_the_change_between_its_frames():
     frames = [np.full((32, 32, 3), level, np.uint8) for level in (0, 0, 255)]
     plot = plots.pace({"jump": frames})

@@ -1,6 +1,7 @@
 """The report: one page that needs nothing, and says what the numbers say."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -72,13 +73,24 @@ def test_names_stay_names(page):
 
 def test_every_plot_is_sound_svg_and_every_picture_is_there(page):
     plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(plots) == 4
+    assert len(plots) == 3
     for plot in plots:
         assert ElementTree.fromstring(plot).tag.endswith("svg")
-    assert ">picture<" in plots[3]  # by default a walk is corrected as a whole, picture by picture
     images = [a["src"] for t, a in Reader(page).tags if t == "img"]
     assert len(images) == 2 * 4
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in images)
+
+
+@pytest.mark.parametrize(
+    ("residuals", "axis"),
+    [((), None), ((0.1,), ">picture<"), ((0.1, 0.2), ">step, from the picture on<")],
+)
+def test_what_was_missed_is_plotted_where_anything_can_be(found, residuals, axis):
+    missed = tuple(replace(each, residuals=residuals) for each in found.certificates)
+    found = replace(found, inversion=replace(found.inversion, certificates=missed))
+    page = render_report(found.describe(["a.png", "b.png"]) | FACTS, found)
+    assert page.count("<svg") == 3 + bool(axis)
+    assert not axis or axis in page
 
 
 def test_the_page_says_the_verdict_and_every_row(page, found):
