@@ -14,6 +14,7 @@ from ddim_interp.shapes import Images, Latents
 __all__ = [
     "CORRELATION_LIMIT",
     "FAITHFUL_PSNR",
+    "KURTOSIS_LIMIT",
     "POWER_LIMITS",
     "WHITENESS_LIMIT",
     "Certificate",
@@ -35,6 +36,12 @@ WHITENESS_LIMIT = 2.0
 CORRELATION_LIMIT = 0.45
 """So much patch correlation, beyond what white noise has by chance, may a latent of use have. At
 64×64, pictures like those a model was trained on scored 0.2 to 0.35, screenshots and black 0.6 up.
+"""
+
+KURTOSIS_LIMIT = 0.5
+"""So far from 0 may a typical latent's excess kurtosis lie; in small latents as far as it does by
+chance, 4 √(24/d). Beyond, outlines of the picture stand in the latent. At 64×64, paintings like
+those a model was trained on scored 0.41 at most (32 of them), drawings in another hand 0.4 to 6.
 """
 
 _PURE_NOISE = 0.01  # ᾱ: with less signal than this, a latent can be compared with white noise
@@ -183,6 +190,10 @@ class Certificate:
         typical = WHITENESS_LIMIT * self.white_patch_correlation
         if self.patch_correlation > min(typical, self._correlation_limit):
             found.append(f"not white (patch correlation {self.whiteness:.1f} × that of noise)")
+        chance = 4 * math.sqrt(24 / self.dimension) if self.dimension else 0.0
+        if abs(self.kurtosis) > max(KURTOSIS_LIMIT, chance):
+            what = "outlines stand in it" if self.kurtosis > 0 else "it lacks large entries"
+            found.append(f"not Gaussian ({what}: excess kurtosis {self.kurtosis:.1f})")
         return ", and ".join(found)
 
 

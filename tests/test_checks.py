@@ -103,6 +103,12 @@ def test_no_latent_measures_as_nan(shape, kind):
 # ---- what the certificate says ----
 
 
+def bent(z: torch.Tensor, power: float) -> torch.Tensor:
+    """White still and as loud, but with more large entries, or fewer."""
+    z = z.sign() * z.abs() ** power
+    return z / z.square().mean().sqrt()
+
+
 def verdict(difference: float = 0.0, z: torch.Tensor = NOISE) -> Certificate:
     (certificate,) = certify(GREY, GREY + difference, z)
     return certificate
@@ -137,6 +143,8 @@ def test_a_blurred_latent_is_far_at_any_size(side):
         (verdict(z=0.8 * NOISE), "far", "too quiet"),
         (verdict(z=1.2 * NOISE), "far", "too loud"),
         (verdict(z=blurred(NOISE)), "far", "not white"),
+        (verdict(z=bent(NOISE, 1.3)), "unusual", "outlines stand in it"),
+        (verdict(z=bent(NOISE, 0.7)), "unusual", "lacks large entries"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
