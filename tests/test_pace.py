@@ -303,7 +303,7 @@ def test_no_frame_is_rendered_twice_and_all_of_the_film_is_rendered(
 ) -> None:
     film = Film(warp)
     best = final(film, 30)
-    assert len(film.asked) == len(set(film.asked)) == best.renders <= 30 + 6 * 28
+    assert len(film.asked) == len(set(film.asked)) == best.renders <= 30 + 3 * 28
     assert set(best.u.tolist()) <= set(film.asked)
 
 
@@ -322,9 +322,11 @@ def test_a_film_in_which_nothing_changes_is_left_alone() -> None:
 def test_passes_never_make_it_worse_and_are_bounded() -> None:
     film = Film(WARPS["sudden switch"])
     found = list(
-        retime(film, lambda odometer: frame_times(40, odometer=odometer), target=0, passes=2)
+        retime(
+            film, lambda odometer: frame_times(40, odometer=odometer), target=0, passes=4, slack=0
+        )
     )
-    assert len(found) == 3
+    assert len(found) == 5
     assert all(later.excess <= sooner.excess for sooner, later in pairwise(found))
 
 

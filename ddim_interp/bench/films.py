@@ -8,17 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim_interp.bench.peer import make_peer, make_peer_walk
+from ddim_interp.bench.peer import check_peer_has, make_peer, make_peer_walk
 from ddim_interp.bench.race import race
 from ddim_interp.checks import compare
 from ddim_interp.denoiser import CountCalls
-from ddim_interp.errors import ArgumentError
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.model import Plan
 from ddim_interp.morph import Morph
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.shapes import Frames
-from ddim_interp.unet import UNet2DModel
 
 __all__ = ["Film", "race_films"]
 
@@ -85,8 +83,8 @@ def race_films(
     Raises:
         ArgumentError: The peer has no such network.
     """
-    if peers and not isinstance(pipe.unet, UNet2DModel):
-        raise ArgumentError(f"diffusers has no network like {name}'s; drop --peer.")
+    if peers:
+        check_peer_has(name, pipe.unet)
     plan = Plan(steps, "leading", "ddim")
     morph = partial(pipe.morph, _ENDS, frames=frames, batch_size=batch)
     ours = {

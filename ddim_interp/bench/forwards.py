@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ddim_interp import unet
-from ddim_interp.bench.peer import make_peer
+from ddim_interp.bench.peer import check_peer_has, make_peer
 from ddim_interp.bench.race import race
 from ddim_interp.compiled import Compiled
-from ddim_interp.errors import ArgumentError
 from ddim_interp.networks import Network
 from ddim_interp.precision import fastest_layout, true_float32
 from ddim_interp.recorded import Recorded
@@ -109,8 +108,8 @@ def race_forwards(
     Raises:
         ArgumentError: The peer has no such network, or this one must be told a class.
     """
-    if peers and not isinstance(network, unet.UNet2DModel):
-        raise ArgumentError(f"diffusers has no network like {name}'s; drop --peer.")
+    if peers:
+        check_peer_has(name, network)
     config = network.config
     size = config.sample_size or 32
     height, width = (size, size) if isinstance(size, int) else size

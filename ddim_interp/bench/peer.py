@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim_interp import unet
 from ddim_interp.errors import ArgumentError
 
-__all__ = ["PEERS", "check_peer", "make_peer", "make_peer_walk"]
+__all__ = ["PEERS", "check_peer", "check_peer_has", "make_peer", "make_peer_walk"]
 
 PEERS = ("diffusers", "diffusers tuned", "diffusers compiled")
 """As it comes, in float32; in half precision with channels_last; and through torch.compile too."""
@@ -26,6 +27,16 @@ def check_peer() -> None:
             "diffusers is not installed, so there is nothing to compare with; install "
             "'ddim_interp[bench]', or drop --peer."
         )
+
+
+def check_peer_has(name: str, network: object) -> None:
+    """Refuse to compare a network with one that diffusers does not have.
+
+    Raises:
+        ArgumentError: It is none of diffusers' kind.
+    """
+    if not isinstance(network, unet.UNet2DModel):
+        raise ArgumentError(f"diffusers has no network like {name}'s; drop --peer.")
 
 
 def make_peer(
