@@ -13,6 +13,7 @@ from ddim_interp import __version__
 from ddim_interp.hub import cache_folder
 from ddim_interp.precision import draft_dtype, parse_device
 from ddim_interp.sinks import missing_encoders
+from ddim_interp.unet.fused import kernels_on
 
 __all__ = ["diagnose"]
 
@@ -30,6 +31,7 @@ def diagnose() -> dict[str, str]:
         **{name: _version(name) for name in _LIBRARIES},
         "device": f"{device.type}, {_why(device)}",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "kernels": _kernels(device),
         "frames in": str(draft_dtype(device)).removeprefix("torch."),
         "encoders": "all here" if not missing else f"missing: {', '.join(missing)}",
         "licence note": "PyAV's wheel contains x264, which is GPL; .webm .webp .apng do not use it",
@@ -54,6 +56,14 @@ def _why(device: torch.device) -> str:
     if torch.version.cuda is None and torch.version.hip is None:
         return "because this torch is built for CPUs only"
     return "because no GPU answers: check its driver"
+
+
+def _kernels(device: torch.device) -> str:
+    kernels = kernels_on(device)
+    if kernels != "torch":
+        return f"our own, in {kernels}"
+    missing = {"cuda": "Triton", "cpu": "a C compiler"}.get(device.type)
+    return f"torch's; faster with {missing}" if missing else "torch's"
 
 
 def _state(folder: Path) -> str:

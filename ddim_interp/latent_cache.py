@@ -10,7 +10,6 @@ an inversion depends on how many pictures shared its batch.
 
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +19,10 @@ from ddim_interp.errors import DdimInterpError
 from ddim_interp.files import sha256_bytes, sweep_orphans
 from ddim_interp.keep import Keep, Kept, forget
 from ddim_interp.kept_file import read_kept, write_kept
+from ddim_interp.user_cache import cache_off, user_cache_folder
 
 __all__ = ["LatentCache", "latent_cache_folder"]
 
-_OFF = ("", "0", "off", "no")
 _SUFFIX = ".safetensors"
 _MOST_BYTES = 2**29
 
@@ -33,17 +32,7 @@ def latent_cache_folder() -> Path | None:
 
     The variable DDIM_INTERP_CACHE names another folder, or says `off`.
     """
-    named = os.environ.get("DDIM_INTERP_CACHE")
-    if named is not None:
-        return None if named.lower() in _OFF else Path(named) / "latents"
-    home = Path("~").expanduser()
-    if sys.platform == "darwin":
-        caches = home / "Library" / "Caches"
-    elif sys.platform == "win32":
-        caches = Path(os.environ.get("LOCALAPPDATA") or home)
-    else:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return caches / "ddim_interp" / "latents"
+    return None if cache_off() else user_cache_folder("latents")
 
 
 class LatentCache:

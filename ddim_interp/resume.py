@@ -32,6 +32,7 @@ from ddim_interp.kept_file import read_kept, write_kept
 from ddim_interp.recipe import pack, unpack
 from ddim_interp.sinks import read_recipe
 from ddim_interp.strict_json import read_object
+from ddim_interp.unet.fused import kernels_on
 
 __all__ = ["WorkFolder", "circumstances", "is_finished", "open_work"]
 
@@ -50,6 +51,7 @@ def circumstances(device: torch.device, precision: str, batch_size: int) -> dict
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "kernels": kernels_on(device),
         "precision": precision,
         "batch_size": batch_size,
     }

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from formulas import LAST, SHAPES, maps, near, written_out
 from torch import Tensor, nn
 
 from ddim_interp import adm
@@ -17,32 +18,8 @@ from ddim_interp.unet import UNet2DModel, conv, doubling, fused, kernels, norm, 
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
 
-LAST = torch.channels_last
-SHAPES = [(2, 32, 8, 8, 8), (3, 48, 5, 7, 4), (1, 96, 16, 16, 32), (2, 384, 9, 3, 32)]
 # The interpreter cuts bfloat16 off where a GPU rounds it.
 BOUNDS = {torch.float32: 3e-7, torch.bfloat16: 5e-3, torch.float16: 5e-4}
-
-
-def near(found: Tensor, wanted: Tensor, bound: float) -> None:
-    assert found.is_contiguous(memory_format=LAST)
-    gap = (found.double() - wanted).norm() / wanted.norm()
-    assert gap < bound, gap
-
-
-def maps(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Feature maps with channels far from zero, as far as their digits allow."""
-    far = 50 if dtype == torch.float32 else 2
-    x = 2 * torch.randn(shape) + far * torch.randn(1, shape[1], 1, 1)
-    return x.to(dtype).to(memory_format=LAST)
-
-
-def written_out(x, groups, weight, bias, add=None, scale=None, shift=None, silu=False) -> Tensor:
-    add, scale, shift = (
-        0 if each is None else each.double()[:, :, None, None] for each in (add, scale, shift)
-    )
-    y = torch.group_norm(x.double() + add, groups, weight.double(), bias.double(), 1e-5)
-    y = y * (1 + scale) + shift
-    return F.silu(y) if silu else y
 
 
 def check_norm() -> None:
@@ -124,6 +101,7 @@ def kernels_in_use():
         last = x.is_contiguous(memory_format=LAST)
         return kernels if last and not torch.is_grad_enabled() else None
 
+    convolve, Conv2d.convolve = Conv2d.convolve, lambda conv, x: (conv.without_bias(x), conv.bias)
     rooms = [room for room in (adm, doubling, norm, resnet) if hasattr(room, "kernels_for")]
     for room in rooms:
         room.kernels_for = here
@@ -132,6 +110,7 @@ def kernels_in_use():
     finally:
         for room in rooms:
             room.kernels_for = fused.kernels_for
+        Conv2d.convolve = convolve
 
 
 ADM_BLOCKS = {

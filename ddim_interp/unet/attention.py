@@ -3,9 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddim_interp.unet.fused import native_for
 from ddim_interp.unet.norm import GroupNorm
 
 __all__ = ["Attention"]
+
+_NARROW = 64  # channels of a head; torch is good at wider ones
 
 
 class Attention(nn.Module):
@@ -44,10 +47,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Let pixels attend to one another, (N, C, H, W) to the same."""
         pixels = self.group_norm(x).flatten(2).transpose(1, 2)  # (N, HW, C)
-        q, k, v = (
-            project(pixels).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, heads, HW, d)
-            for project in (self.to_q, self.to_k, self.to_v)
-        )
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        seen = self._attend(self.to_q(pixels), self.to_k(pixels), self.to_v(pixels))
         x = x + self.to_out[0](seen).transpose(1, 2).unflatten(2, x.shape[2:])
         return x if self.scale == 1 else x / self.scale
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What each pixel sees, (N, HW, heads · d)."""
+        if q.shape[2] <= _NARROW * self.heads and (kernels := native_for(q)):
+            seen: Tensor = kernels.attend(q, k, v, self.heads)
+            return seen
+        q, k, v = (
+            each.reshape(*each.shape[:2], self.heads, -1).transpose(1, 2)  # (N, heads, HW, d)
+            for each in (q, k, v)
+        )
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

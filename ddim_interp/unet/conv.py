@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ddim_interp.unet.fused import is_channels_last
 from ddim_interp.unet.split import convolve_split, kernels_to_split
 from ddim_interp.unet.winograd import can_halve, convolve_halved, halved_weights
 
@@ -95,8 +96,15 @@ class Conv2d(nn.Conv2d):
             return y if self.bias is None else y.add_(self.bias[:, None, None])
         return super().forward(x)
 
+    def convolve(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Convolve x, and leave the bias to whoever has something else to add.
+
+        A processor adds it in passing: there it is not left.
+        """
+        return (self.without_bias(x), self.bias) if x.is_cuda else (self(x), None)
+
     def without_bias(self, x: Tensor) -> Tensor:
-        """Convolve, and leave the bias to whoever has something else to add."""
+        """Convolve x, and never mind the bias."""
         if kernels := kernels_to_split(x):
             return convolve_split(kernels, x, self._in_parts(kernels), self._convolve)
         return self._convolve(x, self.weight)
@@ -119,13 +127,13 @@ class Conv2d(nn.Conv2d):
 
         Torch would do so itself, but for a single small picture, which it convolves in a loop.
         """
-        if _is_for_onednn(x) and _is_channels_last(self.weight):
+        if _is_for_onednn(x) and is_channels_last(self.weight):
             return x.contiguous(memory_format=torch.channels_last)
         return x
 
     def _can_pack(self, x: Tensor) -> bool:
         # oneDNN has channels beside each other.
-        return _is_for_onednn(x) and _is_channels_last(x) and x.dtype in _packable_dtypes()
+        return _is_for_onednn(x) and is_channels_last(x) and x.dtype in _packable_dtypes()
 
     def _is_plain_3x3(self) -> bool:
         shape = self.kernel_size, self.padding, self.stride, self.dilation, self.groups
@@ -173,11 +181,6 @@ def _is_for_onednn(x: Tensor) -> bool:
         and torch.is_inference_mode_enabled()
         and x.device.type == "cpu"
     )
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    """Whether channels lie beside each other, and could lie otherwise."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _company(x: Tensor) -> str:

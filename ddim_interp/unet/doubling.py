@@ -46,8 +46,9 @@ class DoublingConv2d(Conv2d):
             return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         quarters = self._four()
         if kernels := kernels_for(x):
-            on_gpu: Tensor = kernels.interleave(quarters.without_bias(x), self.bias)
-            return on_gpu
+            parts, rest = quarters.convolve(x)
+            joined: Tensor = kernels.interleave(parts, None if rest is None else self.bias)
+            return joined
         parts = quarters(x)
         last = parts.is_contiguous(memory_format=torch.channels_last)
         parts = parts.unflatten(1, (4, -1))

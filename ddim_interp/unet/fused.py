@@ -8,35 +8,65 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Convolution", "has_kernels", "kernels_for", "residual"]
+from ddim_interp.unet import native
+
+__all__ = [
+    "Convolution",
+    "has_kernels",
+    "is_channels_last",
+    "kernels_for",
+    "kernels_on",
+    "native_for",
+    "residual",
+]
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether channels lie beside each other, and could lie otherwise; one pixel's do both."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class Convolution(Protocol):
     """A convolution that can leave its bias to others."""
 
-    bias: Tensor | None
-
-    def without_bias(self, x: Tensor) -> Tensor: ...
+    def convolve(self, x: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """Our own kernels, `unet.kernels`, where they can take the place of torch's; else None.
+    """Our own kernels where they can take the place of torch's; else None.
 
-    They are for a GPU with Triton, for feature maps with channels last in float32 or less, and know
-    no gradients. What is being compiled gets kernels from the compiler.
+    Those of `unet.kernels` are for a GPU with Triton, those of `unet.native` for a processor with a
+    C compiler, in inference mode. Both are for feature maps with channels last in float32 or less,
+    and know no gradients. What is being compiled gets kernels from the compiler.
     """
-    if not x.is_cuda or x.dtype == torch.float64:
-        return None
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None
-    if not x.is_contiguous(memory_format=torch.channels_last):
+    if not is_channels_last(x):
         return None
-    return _kernels()
+    if x.is_cuda:
+        return None if x.dtype == torch.float64 else _kernels()
+    return native_for(x)
+
+
+def native_for(x: Tensor) -> ModuleType | None:
+    """Those for a processor, `unet.native`, where they can take the place of torch's; else None."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return None
+    if x.device.type != "cpu" or x.dtype not in native.DTYPES:
+        return None
+    return native if native.has_native() else None
 
 
 def has_kernels() -> bool:
-    """Whether they are here at all."""
+    """Whether those for a GPU are here at all."""
     return _kernels() is not None
+
+
+def kernels_on(device: torch.device) -> str:
+    """What is computed with on a device: "Triton", "C", or "torch" where that is all there is."""
+    if device.type == "cuda":
+        return "Triton" if has_kernels() else "torch"
+    return "C" if device.type == "cpu" and native.has_native() else "torch"
 
 
 @cache
@@ -79,25 +109,21 @@ def residual(
     h, x = kernels.group_norm(x, *_place(norm1), silu=True, beside=skip)
     if resample is not None:
         x, h = resample(x), resample(h)
-    h = conv1.without_bias(h)
+    h, add = conv1.convolve(h)
+    factor = shift = None
     if scale_shift:
-        add = _bias(conv1).expand(len(x), -1)
         factor, shift = time.chunk(2, dim=1)
+        add = None if add is None else add.expand(len(x), -1)
     else:
-        add, factor, shift = time + _bias(conv1), None, None
+        add = time if add is None else time + add
     h, _ = kernels.group_norm(h, *_place(norm2), add=add, scale=factor, shift=shift, silu=True)
-    h = conv2.without_bias(h)
+    h, bias = conv2.convolve(h)
     other = None
     if past is not None:
-        x, other = past.without_bias(x), _bias(past)
-    y: Tensor = kernels.add_up(h, x, _bias(conv2), other, 1 / scale)
+        x, other = past.convolve(x)
+    y: Tensor = kernels.add_up(h, x, bias, other, 1 / scale)
     return y
 
 
 def _place(norm: nn.GroupNorm) -> tuple[int, Tensor, Tensor, float]:
     return norm.num_groups, norm.weight, norm.bias, norm.eps
-
-
-def _bias(conv: Convolution) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ddim_interp.unet.fused import kernels_for
+
 __all__ = ["can_halve", "convolve_halved", "halved_weights"]
 
 _CACHE = 1 << 22  # bytes of x at once: they, and what is made of them, stay near the processor
@@ -86,13 +88,15 @@ def convolve_halved(x: Tensor, out: int, multiply: Callable[[Tensor], Tensor]) -
     """
     count, channels, height, width = x.shape
     y = _empty(x, count, out, height, width)
+    kernels = kernels_for(x)
+    spread, gather = (kernels.spread, kernels.gather) if kernels else (_spread, _gather)
     row = channels * width * x.element_size()
     rows = max(1, _CACHE // row)
     if rows >= height:
         together = rows // height
         for first in range(0, count, together):
             some = slice(first, first + together)
-            _gather(multiply(_spread(x[some])), y[some])
+            gather(multiply(spread(x[some])), y[some])
         return y
     for picture in range(count):
         for top in range(0, height, rows):
@@ -100,8 +104,7 @@ def convolve_halved(x: Tensor, out: int, multiply: Callable[[Tensor], Tensor]) -
             start = max(0, min(top - 1, height - rows - 2))
             block = x[picture : picture + 1, :, start : start + rows + 2]
             into = y[picture : picture + 1, :, top : top + rows]
-            products = multiply(_spread(block))
-            _gather(products[:, :, top - start :][:, :, : into.shape[2]], into)
+            gather(multiply(spread(block)), into, top - start)
     return y
 
 
@@ -125,9 +128,10 @@ def _spread(x: Tensor) -> Tensor:
     return spread
 
 
-def _gather(products: Tensor, y: Tensor) -> None:
-    """Aᵀ of six products, which are written over: (n, 6 C_out, h, W/4) to (n, C_out, h, W)."""
-    m = products.chunk(6, dim=1)
+def _gather(products: Tensor, y: Tensor, top: int = 0) -> None:
+    """Aᵀ of six products, from a row on; they are written over: (n, 6 C_out, h', W/4) to
+    (n, C_out, h, W)."""
+    m = products[:, :, top : top + y.shape[2]].chunk(6, dim=1)
     p = m[1] + m[2]
     q = torch.sub(m[1], m[2], out=m[1])
     r = torch.add(m[3], m[4], out=m[2])
