@@ -18,12 +18,13 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 def layer(dtype: torch.dtype = torch.float32, **options: int) -> Conv2d:
     torch.manual_seed(0)
-    conv = Conv2d(32, 48, 3, **options).to(dtype=dtype, memory_format=torch.channels_last)
+    conv = Conv2d(16, 48, 3, **options)  # too narrow to be halved
+    conv = conv.to(dtype=dtype, memory_format=torch.channels_last)
     return conv.requires_grad_(False)
 
 
 def maps(dtype: torch.dtype = torch.float32) -> Tensor:
-    x = torch.randn(4, 32, 16, 16, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(4, 16, 16, 16, generator=torch.Generator().manual_seed(1))
     return x.to(dtype=dtype, memory_format=torch.channels_last)
 
 
@@ -130,7 +131,7 @@ def test_a_network_answers_alike_with_and_without():
     x = torch.randn(2, 3, 16, 16)
     plain = unet(x, 500.0)
     with torch.inference_mode():
-        assert torch.allclose(unet(x, 500.0), plain, atol=1e-6)
+        assert torch.allclose(unet(x, 500.0), plain, atol=3e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -152,7 +153,7 @@ def test_doubling_and_convolving_is_one_product(dtype, layout, size):
 @pytest.mark.parametrize("change", [change_in_place, load, assign, replace_data])
 def test_new_weights_are_noticed_where_a_picture_is_doubled(change):
     torch.manual_seed(0)
-    conv, x = DoublingConv2d(32, 8).requires_grad_(False), maps()
+    conv, x = DoublingConv2d(16, 8).requires_grad_(False), maps()
     with torch.inference_mode():
         conv(x)
     change(conv)
@@ -164,7 +165,7 @@ def test_new_weights_are_noticed_where_a_picture_is_doubled(change):
 
 
 def test_what_is_made_of_weights_is_not_part_of_a_checkpoint():
-    conv, x = DoublingConv2d(32, 8), maps()
+    conv, x = DoublingConv2d(16, 8), maps()
     keys, small = list(conv.state_dict()), len(pickle.dumps(conv))
     with torch.inference_mode():
         y = conv(x)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddim_interp.unet import winograd
+from ddim_interp.unet import native, winograd
 from ddim_interp.unet.conv import Conv2d, _packable_dtypes
 from ddim_interp.unet.winograd import can_halve, convolve_halved, halved_weights
 
@@ -57,12 +57,15 @@ def test_rounding_errors_are_about_twice_those_of_an_ordinary_one():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 9, 10, 13, 31, 100])
-def test_it_is_the_same_in_blocks_of_any_height(monkeypatch, rows):
-    weight, bias = weights(16, 8)
-    x = maps(3, 8, 10, 8)
+@pytest.mark.parametrize("ours", [False, True])  # our own kernels are for inference
+def test_it_is_the_same_in_blocks_of_any_height(monkeypatch, rows, ours):
+    weight, bias = weights(40, 24)
+    x = maps(3, 24, 10, 8)
     whole = halved(x, weight, bias)
-    monkeypatch.setattr(winograd, "_CACHE", rows * 8 * 8 * x.element_size())
-    torch.testing.assert_close(halved(x, weight, bias), whole, atol=1e-5, rtol=0)
+    for name in ("_BLOCK", "_BLOCK_OF_OURS"):
+        monkeypatch.setattr(winograd, name, rows * 24 * 8 * x.element_size())
+    with torch.inference_mode(ours):
+        torch.testing.assert_close(halved(x, weight, bias), whole, atol=1e-5, rtol=0)
 
 
 def test_it_multiplies_half_as_often():
@@ -80,6 +83,15 @@ def test_how_many_pictures_there_are_does_not_decide():
     for channels, size in ((128, 16), (128, 8), (64, 32), (130, 18), (256, 20)):
         answers = {can_halve(torch.empty(n, channels, size, size), 128) for n in (1, 2, 16)}
         assert len(answers) == 1
+
+
+@pytest.mark.skipif(not native.has_native(), reason="needs a C compiler, on Linux")
+def test_narrow_layers_are_halved_by_our_own_kernels_only():
+    x = torch.empty(1, 24, 8, 8)
+    assert not can_halve(x, 24)
+    with torch.inference_mode():
+        assert can_halve(x, 24)
+        assert not can_halve(x, 3) and not can_halve(torch.empty(1, 24, 8, 4), 24)
 
 
 def test_halves_only_float32():
@@ -110,7 +122,7 @@ def products_of(conv: Conv2d, x: Tensor) -> set[int]:
 def test_a_wide_layer_is_halved_and_others_are_not():
     x = maps(2, 128, 16, 16)
     assert products_of(layer(), x) == {6}
-    assert products_of(layer(), maps(2, 128, 8, 8)) == {1}
+    assert products_of(layer(), maps(2, 128, 4, 4)) == {1}
     for options in (
         {"stride": 2},
         {"padding": 0},

@@ -348,14 +348,20 @@ INLINE void spread_six(const wide d[6], wide v[6]) {
     v[5] = 5 * d[3] - 4 * d[1] - d[5];
 }
 
-/* x, (rows, W, C), to Bᵀd, (rows, W/4, 6, C). C is a multiple of LANES. */
+/* Where a vector of channels begins: the last one overlaps the one before, if it must. */
+INLINE int64_t begin(int64_t c, int64_t channels) {
+    return c + LANES <= channels ? c : channels - LANES;
+}
+
+/* x, (rows, W, C), to Bᵀd, (rows, W/4, 6, C). C is LANES or more. */
 void spread(int threads, const float *x, float *v, int64_t rows, int64_t width, int64_t channels) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t four = 0; four < width; four += 4) {
             const float *from = x + (row * width + four - 1) * channels;
             float *to = v + (row * width + four) / 4 * 6 * channels;
-            for (int64_t c = 0; c < channels; c += LANES) {
+            for (int64_t done = 0; done < channels; done += LANES) {
+                int64_t c = begin(done, channels);
                 wide d[6], six[6];
                 for (int k = 0; k < 6; k++) {
                     int outside = (k == 0 && four == 0) || (k == 5 && four + 4 == width);
@@ -378,7 +384,8 @@ void gather(int threads, const float *m, float *y, int64_t pictures, int64_t row
         const float *from = m + (p * rows_of_m + top + down) * width / 4 * 6 * channels;
         float *to = y + (p * pixels_between_pictures + down * width) * channels;
         for (int64_t four = 0; four < width / 4; four++)
-            for (int64_t c = 0; c < channels; c += LANES) {
+            for (int64_t done = 0; done < channels; done += LANES) {
+                int64_t c = begin(done, channels);
                 const float *six = from + four * 6 * channels + c;
                 wide k[6];
                 for (int i = 0; i < 6; i++) k[i] = load(six, i * channels, 0);

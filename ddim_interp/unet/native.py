@@ -155,7 +155,8 @@ def spread(x: Tensor) -> Tensor:
     """Bᵀd of every fourth place and its neighbours, for `winograd`.
 
     Args:
-        x: (N, C, H, W), float32, its channels side by side, and many in sixteens; W in fours.
+        x: (N, C, H, W), float32; rows, pixels and channels follow one another. C is 16 or more, W
+            a multiple of four.
 
     Returns:
         (N, 6 C, H, W/4), channels last.
@@ -170,7 +171,7 @@ def gather(products: Tensor, y: Tensor, top: int = 0) -> None:
     """Aᵀ of six products, for `winograd`.
 
     Args:
-        products: (N, 6 C, h, W/4), float32, channels last; C in sixteens.
+        products: (N, 6 C, h, W/4), float32, channels last.
         y: (N, C, H, W), written to; rows, pixels and channels follow one another.
         top: The row of the products that is the first of y.
     """

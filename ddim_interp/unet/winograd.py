@@ -5,21 +5,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddim_interp.unet.fused import kernels_for
+from ddim_interp.unet.fused import native_for
 
 __all__ = ["can_halve", "convolve_halved", "halved_weights"]
 
-_CACHE = 1 << 22  # bytes of x at once: they, and what is made of them, stay near the processor
+# Bytes of x at once. Sums of many passes should stay near the processor; for those of one large
+# blocks are better, which have fewer rows in common.
+_BLOCK, _BLOCK_OF_OURS = 1 << 22, 1 << 24
 
 
 def can_halve(x: Tensor, out: int) -> bool:
     """Whether a 3×3 convolution of x to so many channels is done sooner so, on a processor.
 
     Sums grow with the channels and products with their square, and a row has to have more than a
-    few fours. The number of pictures must not count: a picture is the same in any company.
+    few fours; fewer will do where our own kernels make the sums in one pass. The number of pictures
+    must not count: a picture is the same in any company.
     """
     channels, width = x.shape[1], x.shape[3]
-    return x.dtype == torch.float32 and min(channels, out) >= 128 and width >= 16 and width % 4 == 0
+    if x.dtype != torch.float32 or width % 4:
+        return False
+    fewest, narrowest = (24, 8) if native_for(x) else (128, 16)
+    return min(channels, out) >= fewest and width >= narrowest
 
 
 def halved_weights(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -88,10 +94,10 @@ def convolve_halved(x: Tensor, out: int, multiply: Callable[[Tensor], Tensor]) -
     """
     count, channels, height, width = x.shape
     y = _empty(x, count, out, height, width)
-    kernels = kernels_for(x)
+    kernels = native_for(x)
     spread, gather = (kernels.spread, kernels.gather) if kernels else (_spread, _gather)
     row = channels * width * x.element_size()
-    rows = max(1, _CACHE // row)
+    rows = max(1, (_BLOCK_OF_OURS if kernels else _BLOCK) // row)
     if rows >= height:
         together = rows // height
         for first in range(0, count, together):
