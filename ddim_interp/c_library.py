@@ -25,12 +25,11 @@ from ddim_interp.user_cache import user_cache_folder
 __all__ = ["load_c_library"]
 
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
-_WIDE = ("-mprefer-vector-width=512",)
 _ENOUGH = 60  # seconds to compile; it takes one
 _TELLING = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
 
 
-def load_c_library(source: Path) -> ctypes.CDLL | None:
+def load_c_library(source: Path, *more: str) -> ctypes.CDLL | None:
     """Compile a C file with OpenMP, or find it compiled, and load it; None where that cannot be.
 
     It is linked with no OpenMP of its own: it finds the one that torch brought into the process, so
@@ -38,10 +37,11 @@ def load_c_library(source: Path) -> ctypes.CDLL | None:
 
     Args:
         source: The file.
+        more: What else to tell the compiler.
     """
     if sys.platform != "linux":
         return None
-    flags = (*_FLAGS, *(_WIDE if platform.machine() in ("x86_64", "AMD64") else ()))
+    flags = (*_FLAGS, *more)
     try:
         about = (source.read_bytes(), repr(flags).encode(), _processor().encode())
     except OSError:

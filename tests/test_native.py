@@ -14,7 +14,7 @@ from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.fused import kernels_for, kernels_on, native_for
 from ddim_interp.unet.winograd import _gather, _spread
 
-pytestmark = pytest.mark.skipif(not native.has_native(), reason="needs a C compiler, on Linux")
+pytestmark = pytest.mark.skipif(not native.has_native(), reason="needs a C compiler, Linux, an x86")
 
 BOUNDS = {torch.float32: 4e-7, torch.bfloat16: 2.5e-3}
 DTYPES = pytest.mark.parametrize("dtype", BOUNDS, ids=str)

@@ -3,12 +3,14 @@
 What lies between two convolutions is a few operations a value, and where those multiply quickly,
 takes as long as they do. torch does it one operation at a time, and its group norm one value at a
 time where channels are few. These are the functions of `native.c`, which is compiled where there is
-a C compiler (see `c_library`); where there is none, or DDIM_INTERP_KERNELS is `off`, torch's own
-operations do the same. They have the names of `kernels`, for a GPU; `fused` chooses.
+a C compiler (see `c_library`) and the processor is an x86, on which they were measured; elsewhere,
+or where DDIM_INTERP_KERNELS is `off`, torch's own operations do the same. They have the names of
+`kernels`, for a GPU; `fused` chooses.
 """
 
 import math
 import os
+import platform
 from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -43,7 +45,9 @@ _SIGNATURES = {
 def _library() -> CDLL | None:
     if os.environ.get("DDIM_INTERP_KERNELS", "on").lower() in _OFF:
         return None
-    library = load_c_library(Path(__file__).with_name("native.c"))
+    if platform.machine() != "x86_64":
+        return None
+    library = load_c_library(Path(__file__).with_name("native.c"), "-mprefer-vector-width=512")
     if library is not None:
         for name, types in _SIGNATURES.items():
             function = getattr(library, name)
