@@ -1,5 +1,6 @@
 """What runs on a processor between two convolutions, in C: beside the formulas in float64."""
 
+import os
 import subprocess
 import sys
 
@@ -222,7 +223,14 @@ def test_they_keep_out_of_what_is_not_theirs():
         assert kernels_for(torch.zeros(1, 4, 8, 8).to(memory_format=LAST)) is None
 
 
-def test_the_user_can_do_without():
+@pytest.mark.parametrize("name, value", [("DDIM_INTERP_KERNELS", "off"), ("CC", "false")])
+def test_one_can_do_without(name, value, tmp_path):
     program = "from ddim_interp.unet import native; raise SystemExit(native.has_native())"
-    run = subprocess.run([sys.executable, "-c", program], env={"DDIM_INTERP_KERNELS": "off"})
-    assert run.returncode == 0
+    around = {"DDIM_INTERP_CACHE": str(tmp_path), "PATH": os.defpath, name: value}
+    assert subprocess.run([sys.executable, "-c", program], env=around).returncode == 0
+
+
+def test_processors_on_which_they_were_not_measured_do_without():
+    program = "from ddim_interp.unet import native; raise SystemExit(native.has_native())"
+    around = {"ATEN_CPU_CAPABILITY": "default", "PATH": os.defpath}
+    assert subprocess.run([sys.executable, "-c", program], env=around).returncode == 0

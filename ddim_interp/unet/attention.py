@@ -8,7 +8,7 @@ from ddim_interp.unet.norm import GroupNorm
 
 __all__ = ["Attention"]
 
-_NARROW = 64  # channels of a head; torch is good at wider ones
+_NARROW = 32  # channels of a head; torch is as good at wider ones
 
 
 class Attention(nn.Module):

@@ -13,7 +13,12 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
-#define LANES 16 /* values at once; where registers are narrower, compilers take several */
+
+#if defined(__AVX512F__)
+#define LANES 16 /* values at once: a register's. Of wider vectors compilers make poor code. */
+#else
+#define LANES 8
+#endif
 
 typedef float wide __attribute__((vector_size(4 * LANES)));
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));

@@ -3,14 +3,13 @@
 What lies between two convolutions is a few operations a value, and where those multiply quickly,
 takes as long as they do. torch does it one operation at a time, and its group norm one value at a
 time where channels are few. These are the functions of `native.c`, which is compiled where there is
-a C compiler (see `c_library`) and the processor is an x86, on which they were measured; elsewhere,
+a C compiler (see `c_library`) and the processor has AVX2, with which they were measured; elsewhere,
 or where DDIM_INTERP_KERNELS is `off`, torch's own operations do the same. They have the names of
 `kernels`, for a GPU; `fused` chooses.
 """
 
 import math
 import os
-import platform
 from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -26,7 +25,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 """What they compute on."""
 
 _OFF = ("0", "off", "no")
-_LANES, _ROWS = 16, 8  # as in native.c
+_LANES, _ROWS = 16, 8  # as in native.c, where there may be half as many lanes
 _PART = 1 << 14  # values that are summed by one thread in one go; sums depend on it, not on threads
 
 _SIGNATURES = {
@@ -45,7 +44,7 @@ _SIGNATURES = {
 def _library() -> CDLL | None:
     if os.environ.get("DDIM_INTERP_KERNELS", "on").lower() in _OFF:
         return None
-    if platform.machine() != "x86_64":
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return None
     library = load_c_library(Path(__file__).with_name("native.c"), "-mprefer-vector-width=512")
     if library is not None:
