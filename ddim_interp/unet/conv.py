@@ -1,6 +1,7 @@
 """How is a convolution spared work that is the same at every call?"""
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -189,9 +190,12 @@ def _company(x: Tensor) -> str:
 
 def _packable_dtypes() -> tuple[torch.dtype, ...]:
     """In which precisions oneDNN takes weights in its own order here."""
-    if not (torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()):
-        return ()
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+    return _dtypes_of_onednn() if torch._C._get_mkldnn_enabled() else ()
+
+
+@cache
+def _dtypes_of_onednn() -> tuple[torch.dtype, ...]:
+    if not (torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX")):
         return ()
     native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return (torch.float32, torch.bfloat16) if native else (torch.float32,)

@@ -100,11 +100,11 @@ def group_norm(
     sums = torch.empty(count, -(-rows // part), 2, channels)
     table = torch.empty(count, 2, copies, channels)
     steers = (add, scale, shift)
-    _call(
-        "group_norm", x.dtype == torch.bfloat16, torch.get_num_threads(),
-        x, beside, whole, y, weight, bias, *steers,
-        *(0 if steer is None else steer.stride(0) for steer in steers),
-        count, rows, own, other, groups, eps, silu, part, copies, sums, table,
+    _functions().group_norm(
+        x.dtype == torch.bfloat16, torch.get_num_threads(),
+        _at(x), _at(beside), _at(whole), _at(y), _at(weight), _at(bias), *map(_at, steers),
+        *[0 if steer is None else steer.stride(0) for steer in steers],
+        count, rows, own, other, groups, eps, silu, part, copies, _at(sums), _at(table),
     )  # fmt: skip
     return y, whole
 
@@ -147,9 +147,9 @@ def interleave(parts: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     count, four, height, width = parts.shape
     y = _like(parts, four // 4, 2 * height - 2, 2 * width - 2)
-    _call(
-        "interleave", torch.get_num_threads(),
-        parts, y, count, *y.shape[2:], y.shape[1] * y.element_size(),
+    _functions().interleave(
+        torch.get_num_threads(),
+        _at(parts), _at(y), count, *y.shape[2:], y.shape[1] * y.element_size(),
     )  # fmt: skip
     return y if bias is None else y.add_(bias[:, None, None])
 
@@ -166,7 +166,7 @@ def spread(x: Tensor) -> Tensor:
     """
     count, channels, height, width = x.shape
     v = _like(x, 6 * channels, height, width // 4)
-    _call("spread", torch.get_num_threads(), x, v, count * height, width, channels)
+    _functions().spread(torch.get_num_threads(), _at(x), _at(v), count * height, width, channels)
     return v
 
 
@@ -180,9 +180,9 @@ def gather(products: Tensor, y: Tensor, top: int = 0) -> None:
     """
     count, channels, rows, width = y.shape
     between = y.stride(0) // channels
-    _call(
-        "gather", torch.get_num_threads(),
-        products, y, count, products.shape[2], rows, top, width, channels, between,
+    _functions().gather(
+        torch.get_num_threads(),
+        _at(products), _at(y), count, products.shape[2], rows, top, width, channels, between,
     )  # fmt: skip
 
 
@@ -206,9 +206,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     rooms = torch.empty(threads, _filled(room))  # for each thread one that begins in a whole vector
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     y = torch.empty_like(q)
-    _call(
-        "attend", q.dtype == torch.bfloat16, threads,
-        q, k, v, y, count, pixels, heads, d, part, rooms, rooms.shape[1],
+    _functions().attend(
+        q.dtype == torch.bfloat16, threads,
+        _at(q), _at(k), _at(v), _at(y), count, pixels, heads, d, part, _at(rooms), rooms.shape[1],
     )  # fmt: skip
     return y
 
@@ -218,10 +218,16 @@ def _filled(count: int) -> int:
     return -(-count // _LANES) * _LANES
 
 
-def _call(name: str, *arguments: Tensor | float | None) -> None:
-    """Call a function of the library; tensors are handed over by their addresses."""
-    places = (each.data_ptr() if isinstance(each, Tensor) else each for each in arguments)
-    getattr(_library(), name)(*places)
+def _functions() -> CDLL:
+    """The library, where it is known to be there."""
+    library = _library()
+    assert library is not None
+    return library
+
+
+def _at(x: Tensor | None) -> int | None:
+    """A tensor's address."""
+    return None if x is None else x.data_ptr()
 
 
 def _like(x: Tensor, channels: int, height: int, width: int) -> Tensor:
