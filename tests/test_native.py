@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from formulas import LAST, SHAPES, maps, near, written_out
 from torch import Tensor
 
-from ddim_interp.unet import UNet2DModel, native
+from ddim_interp.unet import UNet2DModel, UNetConfig, native
 from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.fused import kernels_for, kernels_on, native_for
+from ddim_interp.unet.plan import ResnetPlan
+from ddim_interp.unet.resnet import ResnetBlock2D
 from ddim_interp.unet.winograd import _gather, _spread
 
 pytestmark = pytest.mark.skipif(not native.has_native(), reason="needs a C compiler, Linux, an x86")
@@ -211,6 +213,37 @@ def test_a_network_answers_as_by_torch(more, size, layout, monkeypatch):
     monkeypatch.setattr(native, "has_native", lambda: False)
     wanted = network(x, t)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
+
+
+def test_precisions_may_be_mixed():
+    x, (weight, bias) = maps(torch.float32, 2, 24, 5, 7), torch.randn(2, 24).bfloat16()
+    add = torch.randn(2, 48).bfloat16().chunk(2, dim=1)[1]
+    given = x.clone(memory_format=torch.preserve_format)
+    y, _ = native.group_norm(given, 8, weight, bias, 1e-5, add=add, beside=None)
+    near(y, written_out(x, 8, weight, bias, add=add), 1e-6)
+    y, joined = native.group_norm(x, 8, weight.repeat(2), bias.repeat(2), 1e-5, beside=x.bfloat16())
+    assert torch.equal(joined[:, 24:], x.bfloat16().float())
+    near(y, written_out(joined, 8, weight.repeat(2), bias.repeat(2)), 1e-6)
+
+
+def test_a_network_may_be_cast_by_torch():
+    with torch.inference_mode(False):
+        network = UNet2DModel(**SMALL, **PLAIN).eval().requires_grad_(False).to(memory_format=LAST)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(x, 500.0)
+    wanted = network(x, 500.0)
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_skips_may_lie_otherwise():
+    with torch.inference_mode(False):
+        plan = ResnetPlan(48, 24, 8, 8)
+        block = ResnetBlock2D(plan, UNetConfig(**SMALL, **PLAIN)).requires_grad_(False)
+    x, skip, emb = torch.randn(2, 24, 6, 6), torch.randn(2, 24, 6, 6), torch.randn(2, 96)
+    wanted = block(x, emb, skip)
+    found = block(x.contiguous(memory_format=LAST), emb, skip)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_they_keep_out_of_what_is_not_theirs():

@@ -106,6 +106,8 @@ def residual(
         Feature maps, (N, C_out, H', W').
     """
     (norm1, norm2), (conv1, conv2, past) = norms, convolutions
+    if skip is not None:
+        skip = skip.contiguous(memory_format=torch.channels_last)  # as it is already, as a rule
     h, x = kernels.group_norm(x, *_place(norm1), silu=True, beside=skip)
     if resample is not None:
         x, h = resample(x), resample(h)

@@ -75,7 +75,7 @@ def group_norm(
     """Group norm, with what comes before and after it: act(norm(x + add)·(1 + scale) + shift).
 
     Args:
-        x: Feature maps, (N, C, H, W), channels last, of `DTYPES`; all else is of the same.
+        x: Feature maps, (N, C, H, W), channels last, of `DTYPES`; all else is brought to the same.
         groups: Groups of channels, a divisor of C.
         weight: (C,).
         bias: (C,).
@@ -90,6 +90,9 @@ def group_norm(
     Returns:
         Feature maps like x; and x, with what is beside it.
     """
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    steers = [None if steer is None else steer.to(x.dtype) for steer in (add, scale, shift)]
+    beside = None if beside is None else beside.to(x.dtype)
     count, own, height, width = x.shape
     rows, other = height * width, 0 if beside is None else beside.shape[1]
     channels = own + other
@@ -99,7 +102,6 @@ def group_norm(
     part = max(1, _PART // (channels * copies)) * copies
     sums = torch.empty(count, -(-rows // part), 2, channels)
     table = torch.empty(count, 2, copies, channels)
-    steers = (add, scale, shift)
     _functions().group_norm(
         x.dtype == torch.bfloat16, torch.get_num_threads(),
         _at(x), _at(beside), _at(whole), _at(y), _at(weight), _at(bias), *map(_at, steers),
@@ -204,7 +206,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     room = d * across + pixels * across_d + _ROWS * (across + d + across_d) + _LANES
     part = pixels if count * heads >= 2 * threads else 8 * _ROWS
     rooms = torch.empty(threads, _filled(room))  # for each thread one that begins in a whole vector
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    q, k, v = (each.to(q.dtype).contiguous() for each in (q, k, v))
     y = torch.empty_like(q)
     _functions().attend(
         q.dtype == torch.bfloat16, threads,
