@@ -181,24 +181,7 @@ def group_norm(
     silu: bool = False,
     beside: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Group norm, with what comes before and after it: act(norm(x + add)·(1 + scale) + shift).
-
-    Args:
-        x: Feature maps, (N, C, H, W), channels last.
-        groups: Groups of channels, a divisor of C.
-        weight: (C,).
-        bias: (C,).
-        eps: Added to the variance.
-        add: (N, C), added to every pixel first. x is written over then. Here and in the next two a
-            picture's channels lie side by side.
-        scale: (N, C); with `shift`, or neither.
-        shift: (N, C).
-        silu: Whether SiLU follows; else nothing does.
-        beside: More channels of the same pictures, which become the last of x.
-
-    Returns:
-        Feature maps like x; and x, with what is beside it.
-    """
+    """`native.group_norm`, on a GPU: act(norm(x + add)·(1 + scale) + shift), and x and `beside`."""
     count = len(x)
     sources = (x,) if beside is None else (x, beside)
     channels = sum(source.shape[1] for source in sources)
