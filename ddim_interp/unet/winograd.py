@@ -12,6 +12,7 @@ __all__ = ["can_halve", "convolve_halved", "halved_weights"]
 # Bytes of x at once. Sums of many passes should stay near the processor; for those of one large
 # blocks are better, which have fewer rows in common.
 _BLOCK, _BLOCK_OF_OURS = 1 << 22, 1 << 24
+_FEWEST, _FEWEST_OF_OURS = 128, 24  # channels in and out that it pays for
 
 
 def can_halve(x: Tensor, out: int) -> bool:
@@ -24,7 +25,7 @@ def can_halve(x: Tensor, out: int) -> bool:
     channels, width = x.shape[1], x.shape[3]
     if x.dtype != torch.float32 or width % 4:
         return False
-    fewest, narrowest = (24, 8) if native_for(x) else (128, 16)
+    fewest, narrowest = (_FEWEST_OF_OURS, 8) if native_for(x) else (_FEWEST, 16)
     return min(channels, out) >= fewest and width >= narrowest
 
 
@@ -94,7 +95,7 @@ def convolve_halved(x: Tensor, out: int, multiply: Callable[[Tensor], Tensor]) -
     """
     count, channels, height, width = x.shape
     y = _empty(x, count, out, height, width)
-    kernels = native_for(x)
+    kernels = native_for(x) if min(channels, out) >= _FEWEST_OF_OURS else None
     spread, gather = (kernels.spread, kernels.gather) if kernels else (_spread, _gather)
     row = channels * width * x.element_size()
     rows = max(1, (_BLOCK_OF_OURS if kernels else _BLOCK) // row)
