@@ -21,6 +21,14 @@ def maps(dtype: torch.dtype, *shape: int) -> Tensor:
     return x.to(dtype).to(memory_format=LAST)
 
 
+def steers(dtype: torch.dtype, count: int, channels: int) -> tuple[Tensor, ...]:
+    """Weight and bias of a norm; and what is added, multiplied and added again, which are rows of
+    something wider, or one row for all pictures."""
+    weight, bias = torch.randn(2, channels).to(dtype)
+    add, scale = torch.randn(count, 2 * channels).to(dtype).chunk(2, dim=1)
+    return weight, bias, add, scale, torch.randn(channels).to(dtype).expand(count, -1)
+
+
 def written_out(x, groups, weight, bias, add=None, scale=None, shift=None, silu=False) -> Tensor:
     add, scale, shift = (
         0 if each is None else each.double()[:, :, None, None] for each in (add, scale, shift)

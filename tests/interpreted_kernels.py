@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from formulas import LAST, SHAPES, maps, near, written_out
+from formulas import LAST, SHAPES, maps, near, steers, written_out
 from torch import Tensor, nn
 
 from ddim_interp import adm
@@ -25,9 +25,7 @@ BOUNDS = {torch.float32: 3e-7, torch.bfloat16: 5e-3, torch.float16: 5e-4}
 def check_norm() -> None:
     for dtype, (count, channels, height, width, groups) in itertools.product(BOUNDS, SHAPES):
         x = maps(dtype, count, channels, height, width)
-        weight, bias = torch.randn(2, channels).to(dtype)
-        add, scale = torch.randn(count, 2 * channels).to(dtype).chunk(2, dim=1)  # not contiguous
-        shift = torch.randn(channels).to(dtype).expand(count, -1)
+        weight, bias, add, scale, shift = steers(dtype, count, channels)
         for given in (
             {},
             {"silu": True},

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from formulas import LAST, SHAPES, maps, near, written_out
+from formulas import LAST, SHAPES, maps, near, steers, written_out
 from torch import Tensor
 
 from ddim_interp.unet import UNet2DModel, UNetConfig, native
@@ -45,9 +45,7 @@ def threads():
 def test_group_norm_is_its_formula(dtype, shape, given):
     count, channels, height, width, groups = shape
     x = maps(dtype, count, channels, height, width)
-    weight, bias = torch.randn(2, channels).to(dtype)
-    add, scale = torch.randn(count, 2 * channels).to(dtype).chunk(2, dim=1)  # not contiguous
-    shift = torch.randn(channels).to(dtype).expand(count, -1)
+    weight, bias, add, scale, shift = steers(dtype, count, channels)
     more = {
         "nothing": {},
         "silu": {"silu": True},

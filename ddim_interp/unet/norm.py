@@ -15,10 +15,10 @@ class GroupNorm(nn.GroupNorm):
     The statistics are those of a group of channels, so there is nothing to refuse: a prediction
     must not depend on how many pictures happen to be in the batch.
 
-    On a GPU torch's wants channels first, and copies there and back what has them last; ours does
-    not (see `kernels`). Compiled for a GPU in half precision it is written out by channels, so that
-    the compiler joins it to its neighbours, and so that channels that lie beside each other in
-    memory are read side by side.
+    On a GPU torch's wants channels first, and copies there and back what has them last; on a
+    processor it is slow where they are few. Ours is neither (see `kernels` and `native`). Compiled
+    for a GPU in half precision it is written out by channels, so that the compiler joins it to its
+    neighbours, and so that channels that lie beside each other in memory are read side by side.
 
     References:
         Wu & He (2018), Group normalization, arXiv:1803.08494.
