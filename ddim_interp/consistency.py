@@ -107,9 +107,10 @@ class Consistency:
     def verdict(self) -> str:
         """What the numbers mean, in words."""
         mine = [trip for trip in self.table if trip.method == self.method and not trip.trouble]
-        enough = [trip.steps for trip in mine if trip.fidelity.faithful]
+        fewer_fail = [k for k, trip in enumerate(mine) if not trip.fidelity.faithful]
+        enough = mine[fewer_fail[-1] + 1 if fewer_fail else 0 :]
         back = (
-            f"pictures come back from {enough[0]} steps on ({self.method})"
+            f"pictures come back from {enough[0].steps} steps on ({self.method})"
             if enough
             else f"pictures do not come back, not even in {self.table[-1].steps} steps"
         )

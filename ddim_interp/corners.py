@@ -101,6 +101,8 @@ def _hats(position: Tensor, count: int) -> Tensor:
     """Share of each of `count` even knots at positions in [0, 1], (F, count)."""
     knots = torch.arange(count, dtype=torch.float64)
     at = position.to(knots).clamp(0, 1) * (count - 1)
+    # A place that is a knot's but for rounding is the knot's: its cell is to be the keyframe.
+    at = torch.where((at - at.round()).abs() < 1e-9, at.round(), at)
     return (1 - (at[:, None] - knots).abs()).clamp(min=0)
 
 

@@ -75,7 +75,6 @@ class Sphere:
 
     def log(self, p: Tensor, q: Tensor) -> Tensor:
         """Tangent at p, as long as the angle θ to q."""
-        # acos loses half the digits near 0 and π; this does not.
         theta = 2 * torch.atan2(self.norm(p - q), self.norm(p + q))
         forward = (q - theta.cos() * p) / torch.sinc(theta / math.pi).clamp(min=1e-9)
         north = torch.zeros_like(p)

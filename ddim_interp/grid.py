@@ -51,8 +51,8 @@ def make_grid(
 
     Raises:
         ScheduleError: `steps` is out of range, or the spacing would start where noise is not yet
-            noise (leading, T/2 < S < 0.9 T), or where it ends (leading, linspace, uniform,
-            quad, S = 1).
+            noise (leading, where S does not divide T and S (T // S) is short of T by more than
+            15 %), or where it ends (leading, linspace, uniform, quad, S = 1).
         ArgumentError: No spacing has that name.
 
     Example:
@@ -62,16 +62,12 @@ def make_grid(
     """
     end = schedule.lowest if end is None else end
     levels = [schedule.level(t) for t in timesteps(schedule, steps, spacing)]
-    first = levels[0].timestep
-    if (
-        spacing == "leading"
-        and first < 0.9 * (schedule.num_train_timesteps - 1)
-        and (2 * steps > schedule.num_train_timesteps)
-    ):
+    first, total = levels[0].timestep, schedule.num_train_timesteps
+    if spacing == "leading" and steps * (total // steps) < 0.85 * total:
         raise ScheduleError(
             f"steps={steps} with leading spacing starts at timestep {first:g}, where a picture is "
-            f"not yet noise (ᾱ = {levels[0].alpha_bar:.2g}); use trailing or log-snr spacing, "
-            f"or at most {schedule.num_train_timesteps // 2} steps."
+            f"not yet noise (ᾱ = {levels[0].alpha_bar:.2g}), because it does not divide {total}; "
+            "use trailing or log-snr spacing, or a number of steps that does."
         )
     grid = (*(level for level in levels if level.alpha_bar < end.alpha_bar), end)
     if len(grid) == 1:
@@ -105,8 +101,7 @@ def timesteps(
     total = schedule.num_train_timesteps
     if not 1 <= steps <= total:
         raise ScheduleError(
-            f"steps={steps} cannot be laid on the {total} levels the network was trained on; "
-            f"use 1 to {total}."
+            f"steps={steps} cannot be laid on a noise schedule of {total} levels; use 1 to {total}."
         )
     chosen = [t + steps_offset for t in SPACINGS[spacing](schedule, steps)]
     if chosen[0] >= total:
@@ -147,7 +142,8 @@ def _quad(schedule: NoiseSchedule, steps: int) -> list[float]:
     if steps == 1:
         return [0.0]
     top = math.sqrt(0.8 * schedule.num_train_timesteps)
-    ascending = [float(int((i * top / (steps - 1)) ** 2)) for i in range(steps)]
+    stride = top / (steps - 1)  # as numpy.linspace has it, whose last entry is the top itself
+    ascending = [float(int((i * stride) ** 2)) for i in range(steps - 1)] + [float(int(top**2))]
     # Small squares round to the same timestep; the sampler would stand still there.
     distinct = [t for t, after in pairwise([*ascending, math.inf]) if t != after]
     return distinct[::-1]

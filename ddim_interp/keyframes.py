@@ -1,30 +1,27 @@
 """What a film passes through: pictures, latents from a file, or seeds, all as latents."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from math import isclose
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ddim_interp.checks import Certificate
 from ddim_interp.choice import choose
-from ddim_interp.denoiser import CountCalls
-from ddim_interp.errors import ArgumentError, InputMissingError, LatentsError
-from ddim_interp.files import StrPath, sha256_bytes, sha256_file, shown
+from ddim_interp.denoiser import CountCalls, Denoiser
+from ddim_interp.errors import ArgumentError, LatentsError
+from ddim_interp.files import sha256_bytes, shown
 from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.keep import Keep, Kept, forget, keep_frames
 from ddim_interp.latent_file import (
     parse_certificate,
     read_latents,
-    read_latents_recipe,
     restore_state,
     state_tensors,
 )
@@ -34,25 +31,26 @@ from ddim_interp.notes import Notes
 from ddim_interp.repair import repair_inversion
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Frame, Frames
-from ddim_interp.solver import State, begin
+from ddim_interp.solver import AUTO_SAMPLER, State, begin
+from ddim_interp.sources import (
+    WALK,
+    FiledLatents,
+    PictureFile,
+    Seed,
+    Source,
+    in_words,
+    parse_source,
+    plan_for,
+)
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = [
     "Keyframe",
     "Keyframes",
-    "Source",
-    "check_sources",
     "decode_keyframes",
     "find_keyframes",
-    "fingerprint",
     "join_states",
-    "plan_for",
 ]
-
-Source: TypeAlias = StrPath | Image
-"""`seed:3`, a latent file (`z.safetensors`, `z.safetensors#2`), or a picture."""
-
-_LATENTS = re.compile(r"(.+\.safetensors)(?:#(\d{1,9}))?", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +63,7 @@ class Keyframe:
         picture: The user's own picture, if it is one.
         residual: The picture less what the latent decodes to, (C, H, W).
         certificate: How well the picture was inverted.
+        remark: Why nothing is known of that, if it is a latent that was inverted.
         notes: What the network said while the latent was decoded, if that is known.
     """
 
@@ -73,12 +72,18 @@ class Keyframe:
     picture: Picture | None = None
     residual: Tensor | None = None
     certificate: Certificate | None = None
+    remark: str | None = None
     notes: Notes | None = None
 
     @property
     def good(self) -> bool:
         """Whether its certificate is; what was never inverted needs none."""
-        return self.certificate is None or self.certificate.good
+        return self.certificate.good if self.certificate else self.remark is None
+
+    @property
+    def verdict(self) -> str | None:
+        """What is known of how well it comes back, in words; None of what was never inverted."""
+        return self.certificate.verdict if self.certificate else self.remark
 
     def report(self) -> dict[str, Any]:
         """What it is and how well it was inverted, as JSON and recipes say it."""
@@ -92,7 +97,7 @@ class Keyframe:
             "autoencoder_mse": certificate.autoencoder_mse if certificate else None,
             "inversion_mse": certificate.inversion.mse if certificate else None,
             "latent_power": float(latent_power(self.state.x)),
-            "verdict": certificate.verdict if certificate else None,
+            "verdict": self.verdict,
         }
 
 
@@ -135,7 +140,8 @@ def find_keyframes(
     """Bring every source into noise space; pictures are inverted together, in batches.
 
     One solver serves all, since latents of different solvers do not blend: with `auto`, the first
-    that gives every picture back exactly, or that of the latent files among the sources.
+    that gives every picture back exactly, or that of the latent files among the sources; where
+    there are seeds only, `AUTO_SAMPLER`.
 
     Args:
         model: The model.
@@ -155,9 +161,13 @@ def find_keyframes(
         ArgumentError: A seed, or the number after `#`, cannot be meant.
     """
     if plan.solver == "auto":
-        plan = replace(plan, solver=plan_for(sources).solver)
+        walk = {name: getattr(plan, name) for name in WALK if name != "solver"}
+        plan = replace(plan, solver=plan_for(sources, **walk).solver)
     found = [entry for source in sources for entry in _find(model, source, plan, whole)]
     pictures = [entry for entry in found if isinstance(entry, Picture)]
+    if plan.solver == "auto" and not pictures:
+        plan = replace(plan, solver=AUTO_SAMPLER)
+    begun = CountCalls(model.denoiser)
 
     def attempt(candidate: Plan) -> _Inverted:
         trial = _Inverted()
@@ -175,71 +185,12 @@ def find_keyframes(
     each = tuple(
         next(inverted)
         if isinstance(entry, Picture)
-        else Keyframe(entry.source, _begin(model, entry, choice.plan))
-        if isinstance(entry, _Seed)
+        else Keyframe(entry.source, _begin(model, begun, entry, choice.plan))
+        if isinstance(entry, Seed)
         else entry
         for entry in found
     )
-    return Keyframes(each, choice.plan, choice.nfe, choice.passed_over)
-
-
-def plan_for(sources: Sequence[Source], **wishes: Any) -> Plan:
-    """How to walk, where the user says little: as the latents given were found, if there are some.
-
-    Args:
-        sources: What to pass through; the first latent file among them is read.
-        **wishes: Fields of `Plan`; None where nothing is wished for.
-
-    Raises:
-        InputMissingError: A file is not there.
-        LatentsError: A file is not a latent file.
-    """
-    described = next(
-        (
-            read_latents_recipe(latents[1]).get("plan")
-            for source in sources
-            if not isinstance(source, Image) and (latents := _LATENTS.fullmatch(str(source)))
-        ),
-        None,
-    )
-    known = Plan() if described is None else Plan.parse(described)
-    return replace(known, **{name: wish for name, wish in wishes.items() if wish is not None})
-
-
-def check_sources(sources: Sequence[Source]) -> None:
-    """Find missing files and meaningless seeds before a model is loaded.
-
-    Raises:
-        InputMissingError: A file is not there.
-        ArgumentError: A seed cannot be meant.
-    """
-    for source in sources:
-        if isinstance(source, Image):
-            continue
-        text = str(source)
-        if text.startswith("seed:"):
-            _seed(text)
-        else:
-            latents = _LATENTS.fullmatch(text)
-            path = Path(latents[1] if latents else text)
-            if not path.exists():
-                raise InputMissingError(
-                    f"There is no file {shown(path)}; give a picture, a latent file or seed:N."
-                )
-
-
-def fingerprint(source: StrPath) -> dict[str, str]:
-    """What is named here, and the hash of what it holds now.
-
-    Example:
-        >>> fingerprint("seed:7")
-        {'source': 'seed:7'}
-    """
-    text = str(source)
-    if text.startswith("seed:"):
-        return {"source": text}
-    latents = _LATENTS.fullmatch(text)
-    return {"source": Path(text).name, "sha256": sha256_file(latents[1] if latents else text)}
+    return Keyframes(each, choice.plan, choice.nfe + begun.nfe, choice.passed_over)
 
 
 def decode_keyframes(
@@ -285,14 +236,6 @@ def join_states(states: Sequence[State]) -> State:
     )
 
 
-@dataclass(frozen=True)
-class _Seed:
-    """A latent to be drawn, once the solver is known."""
-
-    source: str
-    number: int
-
-
 @dataclass(frozen=True, eq=False)
 class _Inverted:
     """Pictures as keyframes, and whether they had come back before anything was repaired."""
@@ -309,30 +252,25 @@ class _Inverted:
         )
 
 
-def _find(
-    model: Model, source: Source, plan: Plan, whole: bool
-) -> list[Keyframe | Picture | _Seed]:
-    channels, height, width = model.picture_shape
-    if isinstance(source, Image):
-        return [open_image(source, (height, width), channels=channels, whole=whole)]
-    text = str(source)
-    if text.startswith("seed:"):
-        if plan.depth < 1:
-            raise ArgumentError(
-                f"{text} is pure noise, and depth {plan.depth:g} stops where pictures are still "
-                "half there; give a picture, or leave the depth at 1."
-            )
-        return [_Seed(text, _seed(text))]
-    latents = _LATENTS.fullmatch(text)
-    if latents:
-        return list(_from_file(model, latents[1], latents[2], plan))
-    return [open_image(source, (height, width), channels=channels, whole=whole)]
+def _find(model: Model, source: Source, plan: Plan, whole: bool) -> list[Keyframe | Picture | Seed]:
+    named = parse_source(source)
+    if isinstance(named, FiledLatents):
+        return list(_from_file(model, named.path, named.index, plan))
+    if isinstance(named, PictureFile):
+        channels, height, width = model.picture_shape
+        return [open_image(named.picture, (height, width), channels=channels, whole=whole)]
+    if plan.depth < 1:
+        raise ArgumentError(
+            f"{named.source} is pure noise, and depth {plan.depth:g} stops where pictures are "
+            "still half there; give a picture, or leave the depth at 1."
+        )
+    return [named]
 
 
 @torch.inference_mode()
-def _begin(model: Model, seed: _Seed, plan: Plan) -> State:
+def _begin(model: Model, denoiser: Denoiser, seed: Seed, plan: Plan) -> State:
     grid, solver = plan.walk(model.schedule)
-    return begin(solver, model.denoiser, model.place(draw([seed.number], model.shape)), grid)
+    return begin(solver, denoiser, model.place(draw([seed.number], model.shape)), grid)
 
 
 def _identity(batch: Sequence[Picture]) -> str:
@@ -387,21 +325,14 @@ def _restore(model: Model, batch: Sequence[Picture], kept: Kept) -> _Inverted:
             picture,
             tensors["residuals"][i],
             parse_certificate(note["certificates"][i]),
-            notes and notes.of(i),
+            notes=notes and notes.of(i),
         )
         for i, picture in enumerate(batch)
     )
     return _Inverted(keyframes, tuple(map(parse_certificate, note["before_repair"])), note["nfe"])
 
 
-def _seed(text: str) -> int:
-    digits = text.removeprefix("seed:")
-    if not digits.isascii() or not digits.isdigit():
-        raise ArgumentError(f"{shown(text)} names no seed; write seed:7, with a whole number.")
-    return int(digits)
-
-
-def _from_file(model: Model, path: str, index: str | None, plan: Plan) -> list[Keyframe]:
+def _from_file(model: Model, path: str, index: int | None, plan: Plan) -> list[Keyframe]:
     file = read_latents(path, model)
     count = len(file.state.x)
     lives, starts = file.state.level, plan.walk(model.schedule)[0][0]
@@ -411,16 +342,24 @@ def _from_file(model: Model, path: str, index: str | None, plan: Plan) -> list[K
             f"{starts.timestep:g}; use the --steps, --spacing and --depth they were made with "
             "('ddim-interp info' tells)."
         )
-    if index is not None and int(index) >= count:
+    if index is not None and index >= count:
         raise ArgumentError(
             f"{shown(path)} holds {count} latents, #0 to #{count - 1}; #{index} is not among them."
         )
-    chosen = range(count) if index is None else [int(index)]
+    chosen = range(count) if index is None else [index]
+    # A certificate is of latents and what decodes them: of another walk it says nothing.
+    remark = None
+    if any(file.plan.get(name) != plan.describe()[name] for name in WALK):
+        remark = (
+            f"found by {in_words(file.plan)} and decoded by {in_words(plan.describe())}, so its "
+            "certificate does not hold"
+        )
     return [
         Keyframe(
             f"{Path(path).name}#{i}",
             _pick(file.state, i, model.device),
-            certificate=file.certificate(i),
+            certificate=None if remark else file.certificate(i),
+            remark=remark,
         )
         for i in chosen
     ]

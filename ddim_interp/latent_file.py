@@ -27,6 +27,7 @@ from ddim_interp.tensors import read_header, read_tensors, write_tensors
 __all__ = [
     "LatentFile",
     "check_latents_name",
+    "count_latents",
     "describe_latents",
     "parse_certificate",
     "read_latents",
@@ -159,6 +160,18 @@ def read_latents_recipe(path: StrPath) -> dict[str, Any]:
             f"version {_VERSION}; make it again with 'ddim-interp invert'."
         )
     return note
+
+
+def count_latents(path: StrPath) -> int:
+    """How many latents a file holds; they are not read.
+
+    Raises:
+        InputMissingError: There is no such file.
+        LatentsError: It is no latent file.
+    """
+    read_latents_recipe(path)
+    shape = read_header(path, LatentsError).shapes.get("latents", ())
+    return shape[0] if shape else 0
 
 
 def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:

@@ -12,6 +12,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.shapes import Images, Latents
 
 __all__ = [
+    "LARGEST_SEED",
     "LatentStatistics",
     "draw",
     "draw_for",
@@ -24,7 +25,9 @@ __all__ = [
     "white_noise",
 ]
 
-_LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1
+"""What torch's generators take."""
+
 _TINY = 1e-150  # its square is still a number
 
 
@@ -50,8 +53,8 @@ def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Latents:
     if not seeds:
         raise ArgumentError("No seeds were given; name at least one, such as 0.")
     for seed in seeds:
-        if not 0 <= seed <= _LARGEST_SEED:
-            raise ArgumentError(f"Seed {seed} is out of range; use 0 to {_LARGEST_SEED}.")
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ArgumentError(f"Seed {seed} is out of range; use 0 to {LARGEST_SEED}.")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 

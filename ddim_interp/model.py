@@ -13,7 +13,7 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import Level, NoiseSchedule
 from ddim_interp.shapes import Images
-from ddim_interp.solver import AUTO, AUTO_SAMPLER, SOLVERS, Solver, make_solver
+from ddim_interp.solver import AUTO, AUTO_SAMPLER, SOLVERS, Solver, make_solver, name_solver
 
 __all__ = ["Model", "Plan"]
 
@@ -192,7 +192,7 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """What a recipe says of it."""
-        solver = self.solver if isinstance(self.solver, str) else type(self.solver).__name__
+        solver = self.solver if isinstance(self.solver, str) else name_solver(self.solver)
         return {
             "steps": self.steps,
             "spacing": self.spacing,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ddim_interp.denoiser import CountCalls, InBatches
 from ddim_interp.display import Reel
 from ddim_interp.easing import parse_easing
 from ddim_interp.ends import EndCorrection
-from ddim_interp.errors import ArgumentError, PathError
+from ddim_interp.errors import ArgumentError
 from ddim_interp.files import sha256_bytes
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.interpolate import find_blend
@@ -24,7 +24,7 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.notes import Notes
 from ddim_interp.pace import STEADY, Odometer, frame_times, retime
 from ddim_interp.paste import Paste, check_feather
-from ddim_interp.path import KeyframePath
+from ddim_interp.path import KeyframePath, lay_knots
 from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
 from ddim_interp.refinement import FAMILY, Together
@@ -84,11 +84,15 @@ class Style:
     feather: float = 0.125
     tolerance: float = 1.0
 
-    def check(self) -> None:
+    def check(self, keyframes: int | None = None) -> None:
         """Refuse what cannot be meant, before a model is loaded.
+
+        Args:
+            keyframes: How many there will be, if that is known.
 
         Raises:
             ArgumentError: A number is out of range, a name unknown, or two wishes contradict.
+            PathError: There are fewer than two keyframes, or the times are not theirs.
         """
         if not 2 <= self.frames <= 1_000_000:
             raise ArgumentError(f"frames={self.frames} is no film; ask for 2 to 1000000.")
@@ -116,6 +120,22 @@ class Style:
                 f"tolerance={self.tolerance:g} is no difference that eyes would miss; give 0, to "
                 "draw every frame by itself, to 16 levels of 255."
             )
+        if keyframes is not None:
+            knots = lay_knots(keyframes, closed=self.loop, times=self.times)
+            self.lay_frames(knots, STEADY)
+
+    def lay_frames(self, knots: Tensor, odometer: Odometer) -> Tensor:
+        """Where on a path each frame lies, (frames,), u in [0, 1]; see `frame_times`."""
+        return frame_times(
+            self.passage,
+            knots,
+            closed=self.loop,
+            boomerang=self.boomerang,
+            easing=parse_easing(self.ease),
+            per_leg=self.per_leg,
+            holds=self.hold,
+            odometer=odometer,
+        )
 
     @property
     def passage(self) -> int:
@@ -174,12 +194,7 @@ class Morph:
     keep: Keep = forget
 
     def __post_init__(self) -> None:
-        self.style.check()
-        if len(self.keyframes) < 2:
-            raise PathError(
-                f"A morph needs at least 2 keyframes, got {len(self.keyframes)}; add a picture, a "
-                "latent file or seed:N."
-            )
+        self.style.check(len(self.keyframes))
         _ = self._paste
 
     @property
@@ -211,20 +226,7 @@ class Morph:
 
         Equal entries are the same frame, which is drawn once.
         """
-        return self._times(STEADY)
-
-    def _times(self, odometer: Odometer) -> Tensor:
-        style = self.style
-        return frame_times(
-            style.passage,
-            self.path.knots,
-            closed=style.loop,
-            boomerang=style.boomerang,
-            easing=parse_easing(style.ease),
-            per_leg=style.per_leg,
-            holds=style.hold,
-            odometer=odometer,
-        )
+        return self.style.lay_frames(self.path.knots, STEADY)
 
     def draw(self, counted: CountCalls | None = None, watch: Watch = unwatched) -> Iterator[Frame]:
         """Draw the film, frame by frame.
@@ -273,8 +275,10 @@ class Morph:
                 views.append(metric(from_frames(frame[None])))
             return torch.cat(views)
 
-        legs = self.path.knots if self.style.times else None
-        *_, best = retime(look, self._times, closed=self.style.loop, legs=legs)
+        knots = self.path.knots
+        legs = knots if self.style.times else None
+        times = partial(self.style.lay_frames, knots)
+        *_, best = retime(look, times, closed=self.style.loop, legs=legs)
         return best.u
 
     @torch.inference_mode()
@@ -290,7 +294,7 @@ class Morph:
         places = torch.cat([(knots[1:] + knots[:-1]) / 2, knots[: len(self.keyframes)]])
         batches = torch.split(places, self.batch_size)
         images = torch.cat([self._decode(u, denoiser) for u in batches])
-        errors = denoising_errors(self.model, images, denoiser)
+        errors = denoising_errors(self.model, images, InBatches(denoiser, self.batch_size))
         middles, ends = errors.tensor_split([len(knots) - 1])
         beside = (ends + ends.roll(-1, 0))[: len(middles)] / 2
         return [float(ratio) for ratio in (middles / beside).mean(1)]

@@ -111,15 +111,19 @@ def frame_times(
     rests = torch.tensor([holds] * shown if isinstance(holds, int) else list(holds))
     if len(rests) != shown or bool((rests < 0).any()):
         raise ArgumentError(
-            f"Rests of {', '.join(map(str, rests.tolist()))} frames do not fit {shown} keyframes; "
+            f"hold={','.join(map(str, rests.tolist()))} does not fit {shown} keyframes; "
             "give one number for all, or one for each, 0 or more."
         )
     moving = frames - int(rests.sum())
     if moving < shown:
+        given, least = frames, shown + int(rests.sum())
+        if boomerang:  # as many as the film has
+            given, least = (2 * each - 2 - int(rests[0] + rests[-1]) for each in (given, least))
         raise ArgumentError(
-            f"{frames} frames cannot show {shown} keyframes"
+            f"{given} frames cannot show {shown} keyframes"
+            + (" there and back" if boomerang else "")
             + (f" with {int(rests.sum())} frames of rest" if rests.any() else "")
-            + f"; use at least {shown + int(rests.sum())}."
+            + f"; use at least {least}."
         )
     marks = odometer.way(knots)
     share = _progress(moving + closed, marks, easing, per_leg)
@@ -296,9 +300,11 @@ def _reuse(stops: Tensor, seen: Tensor, odometer: Odometer, tolerance: float) ->
     """Replace each stop by a u already rendered, if one is near enough on the odometer."""
     if len(seen) == 0:
         return stops
-    gaps = (odometer.way(stops)[:, None] - odometer.way(seen)).abs()
-    nearest, which = gaps.min(1)
-    return torch.where(nearest <= tolerance, seen[which], stops)
+    at, marks = odometer.way(stops), odometer.way(seen)
+    above = torch.searchsorted(marks, at).clamp(max=len(marks) - 1)
+    below = (above - 1).clamp(min=0)
+    nearest = torch.where(at - marks[below] <= (marks[above] - at).abs(), below, above)
+    return torch.where((at - marks[nearest]).abs() <= tolerance, seen[nearest], stops)
 
 
 def _shares(u: Tensor, steps: Tensor, legs: Tensor) -> Tensor:

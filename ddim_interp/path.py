@@ -4,6 +4,7 @@ A path is a curve u ↦ latent, u ∈ [0, 1]. It computes the latents it is aske
 a film of any length takes the memory of one batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from ddim_interp.pchip import pchip
 from ddim_interp.shapes import Latents
 from ddim_interp.span import Span, combine, compass
 
-__all__ = ["KeyframePath"]
+__all__ = ["KeyframePath", "lay_knots"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,39 +71,18 @@ class KeyframePath:
 
     def __post_init__(self) -> None:
         """Refuse what no path can join."""
-        count = len(self.keyframes)
-        if count < 2:
-            raise PathError(
-                f"A path needs at least 2 keyframes, got {count}; add a picture, or a seed."
-            )
         finite = torch.isfinite(self.keyframes).flatten(1).all(1)
         if not bool(finite.all()):
             raise PathError(
                 f"Keyframe {int((~finite).nonzero()[0])} holds NaN or infinity, through which no "
                 "path leads; invert that picture again."
             )
-        if self.times is None:
-            return
-        if len(self.times) != count + self.closed:
-            raise PathError(
-                f"{len(self.times)} times cannot belong to {count} keyframes; give "
-                f"{count + self.closed}"
-                + (", the last for the return to the first." if self.closed else ".")
-            )
-        times = torch.tensor(self.times, dtype=torch.float64)
-        if not bool(torch.isfinite(times).all() and (times.diff() > 0).all()):
-            raise PathError(
-                f"The times {', '.join(f'{time:g}' for time in self.times)} do not rise from one "
-                "keyframe to the next; sort the keyframes by time and give each its own."
-            )
+        _ = self.knots
 
     @cached_property
     def knots(self) -> Tensor:
         """The u of each keyframe, (K,), float64; on a closed path also that of the return, 1."""
-        if self.times is None:
-            return torch.linspace(0, 1, len(self.keyframes) + self.closed, dtype=torch.float64)
-        times = torch.tensor(self.times, dtype=torch.float64)
-        return (times - times[0]) / (times[-1] - times[0])
+        return lay_knots(len(self.keyframes), closed=self.closed, times=self.times)
 
     def __call__(self, u: Tensor) -> Latents:
         """The latents at u, (F,), as (F, C, H, W), in the dtype of the keyframes."""
@@ -186,3 +166,39 @@ class KeyframePath:
             knots = torch.cat([knots[:-1] - 1, knots, knots[1:] + 1])
             visits = torch.cat([visits[:-1], visits, visits[1:]])
         return pchip(knots, statistic[visits], u)
+
+
+def lay_knots(count: int, *, closed: bool = False, times: Sequence[float] | None = None) -> Tensor:
+    """Where on a path its keyframes lie, (K,), u in [0, 1], float64.
+
+    Args:
+        count: How many there are, at least 2.
+        closed: Whether the path returns to the first; then u = 1 is one of them, too.
+        times: When to be at each, rising, in any unit; evenly spread when not given.
+
+    Raises:
+        PathError: There are too few keyframes, or the times are not theirs.
+
+    Example:
+        >>> lay_knots(3, times=(0, 1, 4))
+        tensor([0.0000, 0.2500, 1.0000], dtype=torch.float64)
+    """
+    if count < 2:
+        raise PathError(
+            f"A path needs at least 2 keyframes, got {count}; add a picture, a latent file or "
+            "seed:N."
+        )
+    if times is None:
+        return torch.linspace(0, 1, count + closed, dtype=torch.float64)
+    if len(times) != count + closed:
+        raise PathError(
+            f"{len(times)} times cannot belong to {count} keyframes; give {count + closed}"
+            + (", the last for the return to the first." if closed else ".")
+        )
+    at = torch.tensor(times, dtype=torch.float64)
+    if not bool(torch.isfinite(at).all() and (at.diff() > 0).all()):
+        raise PathError(
+            f"The times {', '.join(f'{time:g}' for time in times)} do not rise from one keyframe "
+            "to the next; sort the keyframes by time and give each its own."
+        )
+    return (at - at[0]) / (at[-1] - at[0])

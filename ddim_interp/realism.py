@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import CountCalls, add_noise
+from ddim_interp.denoiser import Denoiser, add_noise
 from ddim_interp.inversion import sample_latents
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
@@ -25,9 +25,7 @@ RATIOS = (0.2, 0.5, 1.2, 3.5, 12.0)
 
 
 @torch.inference_mode()
-def denoising_errors(
-    model: Model, images: Images, counted: CountCalls | None = None, seed: int = 0
-) -> Tensor:
+def denoising_errors(model: Model, images: Images, denoiser: Denoiser | None = None) -> Tensor:
     """How far the model misses the noise in each picture, at each of `RATIOS`.
 
         e = |ε̂(√ᾱ x + √(1−ᾱ) ε) − ε|² / d        x: the picture, or what an autoencoder makes of it
@@ -37,19 +35,18 @@ def denoising_errors(
     Args:
         model: The model.
         images: (N, C, H, W), in [−1, 1]; what lies beyond is clamped, as in a saved picture.
-        counted: The denoiser to use, if its calls are being counted; the model's when not given.
-        seed: Of the noise.
+        denoiser: Instead of the model's: one that counts, or takes a few pictures at a time.
 
     Returns: (N, len(RATIOS)), float64. A ratio off the model's schedule is moved to its end.
     """
-    denoiser = counted or model.denoiser
+    ask = denoiser or model.denoiser
     x_0 = model.encode(images.clamp(-1, 1))
-    eps = model.place(draw([seed], model.shape)).expand_as(x_0)
+    eps = model.place(draw([0], model.shape)).expand_as(x_0)
     low, high = model.schedule.lowest.ratio, model.schedule.highest.ratio
     errors = []
     for ratio in RATIOS:
         t = model.schedule.level_at(min(max(ratio, low), high))
-        missed = denoiser(add_noise(x_0, eps, t), t).eps - eps
+        missed = ask(add_noise(x_0, eps, t), t).eps - eps
         errors.append(missed.double().square().mean((1, 2, 3)))
     return torch.stack(errors, dim=1).cpu()
 
@@ -84,12 +81,10 @@ class Realism:
         return cls.of_images(model, sample_latents(model, draw(seeds, model.shape), plan))
 
     @classmethod
-    def of_images(
-        cls, model: Model, images: Images, counted: CountCalls | None = None
-    ) -> "Realism":
+    def of_images(cls, model: Model, images: Images) -> "Realism":
         """The scale on which these pictures score 1, (N, C, H, W)."""
-        return cls(denoising_errors(model, images, counted).mean(0))
+        return cls(denoising_errors(model, images).mean(0))
 
-    def __call__(self, model: Model, images: Images, counted: CountCalls | None = None) -> Tensor:
+    def __call__(self, model: Model, images: Images) -> Tensor:
         """The score of each picture, (N,)."""
-        return (denoising_errors(model, images, counted) / self.reference).mean(1)
+        return (denoising_errors(model, images) / self.reference).mean(1)

@@ -21,7 +21,88 @@ from ddim_interp.shapes import Frame, Frames
 from ddim_interp.solver import State
 from ddim_interp.watch import Watch, unwatched
 
-__all__ = ["PictureGrid"]
+__all__ = ["Layout", "PictureGrid"]
+
+_MOST = 10_000  # cells
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a grid's cells stand, whatever is in them.
+
+    Args:
+        keyframes: How many there are.
+        rows: Pictures down.
+        columns: Pictures across; 5 if None. A triangle has as many as rows.
+        across: Keyframes in a row; if None, three keyframes make a triangle, and others stand two
+            by two.
+
+    Raises:
+        PathError: The keyframes make no table of at least two rows and columns.
+        ArgumentError: The grid has fewer than two rows or columns, or too many cells; or the
+            keyframes fill no table.
+
+    Example:
+        >>> Layout(3, rows=2).cells, Layout(4, rows=2, columns=3).cells
+        ([1, 2], [3, 3])
+    """
+
+    keyframes: int
+    rows: int = 5
+    columns: int | None = None
+    across: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no grid."""
+        if self.is_triangle:
+            if self.rows < 2 or self.columns not in (None, self.rows):
+                raise ArgumentError(
+                    f"Three keyframes make a triangle, and {self.rows} rows of up to "
+                    f"{self.columns or self.rows} pictures make none; give two rows at least, and "
+                    "no columns."
+                )
+        elif self._in_a_row < 1 or self.keyframes % self._in_a_row:
+            raise ArgumentError(
+                f"{self.keyframes} keyframes do not fill rows of {self._in_a_row}; give three "
+                "or four corners, or a whole table."
+            )
+        if self.rows * self._width > _MOST:
+            raise ArgumentError(
+                f"{self.rows} × {self._width} pictures are more than a sheet holds; ask for "
+                f"{_MOST} at most."
+            )
+        _ = self.weights
+
+    @property
+    def is_triangle(self) -> bool:
+        """Whether the keyframes are the corners of a triangle."""
+        return self.keyframes == 3 and self.across is None
+
+    @property
+    def cells(self) -> list[int]:
+        """How many pictures stand in each row."""
+        if self.is_triangle:
+            return list(range(1, self.rows + 1))
+        return [self._width] * self.rows
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """Share of each keyframe in each cell, in reading order, (cells, keyframes)."""
+        if self.is_triangle:
+            return simplex(3, self.rows - 1)
+        across = self._in_a_row
+        places = raster(self.rows, self._width)
+        return shares(self.keyframes // across, across, *places)
+
+    @property
+    def _width(self) -> int:
+        if self.is_triangle:
+            return self.rows
+        return 5 if self.columns is None else self.columns
+
+    @property
+    def _in_a_row(self) -> int:
+        return 2 if self.across is None else self.across
 
 
 @dataclass(frozen=True)
@@ -64,19 +145,7 @@ class PictureGrid:
 
     def __post_init__(self) -> None:
         """Refuse what no sheet can be hung on."""
-        if self.is_triangle:
-            if self.rows < 2 or self.columns not in (None, self.rows):
-                raise ArgumentError(
-                    f"Three keyframes make a triangle, and {self.rows} rows of up to "
-                    f"{self.columns or self.rows} pictures make none; give two rows at least, and "
-                    "no columns."
-                )
-        elif self._in_a_row < 1 or len(self.keyframes) % self._in_a_row:
-            raise ArgumentError(
-                f"{len(self.keyframes)} keyframes do not fill rows of {self._in_a_row}; give three "
-                "or four corners, or a whole table."
-            )
-        _ = self.weights, self._together
+        _ = self.layout, self._together
 
     @property
     def keyframes(self) -> tuple[Keyframe, ...]:
@@ -88,34 +157,10 @@ class PictureGrid:
         """How latents are decoded: as they were found."""
         return self.found.plan
 
-    @property
-    def is_triangle(self) -> bool:
-        """Whether the keyframes are the corners of a triangle."""
-        return len(self.keyframes) == 3 and self.across is None
-
-    @property
-    def _width(self) -> int:
-        return 5 if self.columns is None else self.columns
-
-    @property
-    def _in_a_row(self) -> int:
-        return 2 if self.across is None else self.across
-
-    @property
-    def layout(self) -> list[int]:
-        """How many pictures stand in each row."""
-        if self.is_triangle:
-            return list(range(1, self.rows + 1))
-        return [self._width] * self.rows
-
     @cached_property
-    def weights(self) -> Tensor:
-        """Share of each keyframe in each cell, in reading order, (cells, keyframes)."""
-        if self.is_triangle:
-            return simplex(3, self.rows - 1)
-        across = self._in_a_row
-        places = raster(self.rows, self._width)
-        return shares(len(self.keyframes) // across, across, *places)
+    def layout(self) -> "Layout":
+        """Where the cells stand, and what each is made of."""
+        return Layout(len(self.keyframes), self.rows, self.columns, self.across)
 
     @cached_property
     def _together(self) -> State:
@@ -140,13 +185,14 @@ class PictureGrid:
             counted: The denoiser to use, if its calls are being counted.
             watch: Sees the pictures being drawn.
         """
-        return iter(watch(self._drawn(counted), len(self.weights), "drawing"))
+        return iter(watch(self._drawn(counted), len(self.layout.weights), "drawing"))
 
     @torch.inference_mode()
     def _drawn(self, counted: CountCalls | None) -> Iterator[Frame]:
         denoiser = counted or CountCalls(self.model.for_frames)
-        for start in range(0, len(self.weights), self.batch_size):
-            weights = self.weights[start : start + self.batch_size]
+        cells = self.layout.weights
+        for start in range(0, len(cells), self.batch_size):
+            weights = cells[start : start + self.batch_size]
 
             def decode(weights: Tensor = weights) -> Frames:
                 state = self._state(weights)
@@ -170,7 +216,7 @@ class PictureGrid:
             "model": self.model.name,
             "weights_sha256": self.model.weights_sha256,
             **self.found.describe(),
-            "layout": self.layout,
+            "layout": self.layout.cells,
             "across": self.across,
             "blend": self.blend,
             "batch_size": self.batch_size,

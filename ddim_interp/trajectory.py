@@ -6,11 +6,12 @@ bar, a preview or a record puts it around them.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import isclose
 
 import torch
 
 from ddim_interp.denoiser import Denoiser
-from ddim_interp.errors import NonFiniteError
+from ddim_interp.errors import NonFiniteError, ScheduleError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
@@ -34,6 +35,7 @@ def sample(
     Yields: The state after each of the `len(grid) - 1` steps; the last one's x is x_0.
 
     Raises:
+        ScheduleError: The state is of another level than `grid[0]`.
         NonFiniteError: NaN or infinity turned up; says at which step and in which picture.
 
     Example:
@@ -107,7 +109,14 @@ def last(states: Iterable[State]) -> State:
 
 
 def _begin(x: Latents | State, level: Level) -> State:
-    return replace(x, level=level) if isinstance(x, State) else State(x, level)
+    if not isinstance(x, State):
+        return State(x, level)
+    if not isclose(x.level.ratio, level.ratio, rel_tol=1e-6):
+        raise ScheduleError(
+            f"These latents are of timestep {x.level.timestep:g}, and the grid begins at "
+            f"{level.timestep:g}; walk the grid they were found on, or invert once more."
+        )
+    return replace(x, level=level)
 
 
 def check_finite(state: State, number: int) -> State:

@@ -14,13 +14,14 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.images import Picture, open_image, to_frames, to_pil
 from ddim_interp.inversion import Inversion, invert_images, sample_latents
 from ddim_interp.keep import Keep, forget
-from ddim_interp.keyframes import Source, find_keyframes, plan_for
+from ddim_interp.keyframes import find_keyframes
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph, Style, default_batch_size
 from ddim_interp.progress import bar
 from ddim_interp.shapes import Frame
 from ddim_interp.solver import State
+from ddim_interp.sources import Source, count_keyframes, plan_for
 
 __all__ = ["ImagePipelineOutput", "Pipeline", "as_output", "check_output_type"]
 
@@ -130,14 +131,12 @@ class Pipeline:
             ArgumentError: A tensor has the wrong shape.
         """
         if not isinstance(images, Tensor):
-            if isinstance(images, (str, Image, Picture)) or not isinstance(images, Sequence):
-                images = [images]
-            images = torch.stack([self._open(image).pixels for image in images])
+            images = torch.stack([self._open(image).pixels for image in _each(images)])
         return invert_images(self.model, images, plan or Plan(), self.progress_bar)
 
     def morph(
         self,
-        keyframes: Sequence[Source],
+        keyframes: Source | Sequence[Source],
         *,
         plan: Plan | None = None,
         batch_size: int | None = None,
@@ -156,14 +155,20 @@ class Pipeline:
             style: How the film moves.
             keep: Remembers the batches of work done, or does not.
             repair: What is done to the latents of pictures; a name from `REPAIRS`.
-            **options: Instead of `style`, its fields: frames, blend, ease, loop, boomerang, raw.
+            **options: Instead of `style`, its fields: frames, blend, ease, loop; see `Style`.
 
         Raises:
             PathError: There are fewer than two keyframes.
-            ArgumentError: The style cannot be meant.
+            ArgumentError: The style cannot be meant, or is given twice.
         """
+        if style is not None and options:
+            raise ArgumentError(
+                f"A style and {', '.join(options)} were given, and the style says that already; "
+                "give one or the other."
+            )
         chosen = style or Style(**options)
-        chosen.check()
+        keyframes = _each(keyframes)
+        chosen.check(count_keyframes(keyframes))
         model, plan = self.model, plan or plan_for(keyframes)
         size = batch_size or default_batch_size(model.shape, model.device)
         found = find_keyframes(
@@ -184,6 +189,19 @@ class Pipeline:
         if isinstance(image, Picture):
             return image
         return open_image(image, (height, width), channels=channels)
+
+
+def _each(given: Any) -> Sequence[Any]:
+    """What is given, one by one; a name is one thing, and no sequence of letters.
+
+    Raises:
+        ArgumentError: Nothing is given.
+    """
+    one = isinstance(given, (str, Image, Picture)) or not isinstance(given, Sequence)
+    each: Sequence[Any] = [given] if one else given
+    if not each:
+        raise ArgumentError("No pictures were given; name at least one.")
+    return each
 
 
 def check_output_type(output_type: str) -> None:

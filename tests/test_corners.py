@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddim_interp.corners import Sheet, raster, simplex
+from ddim_interp.corners import Sheet, raster, shares, simplex
 from ddim_interp.errors import ArgumentError, PathError
 from ddim_interp.interpolate import BLENDS, Blend, slerp
 
@@ -113,3 +113,11 @@ def test_other_members_travel_with_the_same_weights(blend: Blend) -> None:
     nothing = sheet.carry(torch.zeros_like(keyframes), *places)  # a blend's shift, if it has one
     apart = sheet.carry(first, *places) + sheet.carry(second, *places) - nothing
     torch.testing.assert_close(sheet.carry(first + second, *places), apart)
+
+
+def test_the_cell_at_each_keyframe_is_that_keyframe() -> None:
+    for knots in range(2, 12):
+        for gap in range(1, 12):
+            cells = 1 + gap * (knots - 1)
+            weights = shares(knots, 2, *raster(cells, 2))
+            assert int((weights == 1).sum()) == 2 * knots, (knots, cells)

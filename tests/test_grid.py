@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from ddim_interp.errors import ArgumentError, ScheduleError
@@ -27,7 +28,8 @@ def test_every_step_count_gives_a_falling_grid_on_the_table_or_is_refused(spacin
         assert 2 <= len(grid) <= (1001 if spacing == "uniform" else steps + 1)
         assert_falling(grid)
     starts_at_the_end = [1] if spacing in ("leading", "linspace", "uniform", "quad") else []
-    starts_too_low = [*range(501, 901)] if spacing == "leading" else []
+    leading = spacing == "leading"
+    starts_too_low = [s for s in range(2, 1001) if leading and s * (1000 // s) < 850]
     assert refused == starts_at_the_end + starts_too_low
 
 
@@ -123,10 +125,16 @@ def test_a_step_count_off_the_table_is_refused(spacing: str, steps: int) -> None
         make_grid(LINEAR, steps, spacing)
 
 
-@pytest.mark.parametrize("steps", [501, 600, 899])
+@pytest.mark.parametrize("steps", [334, 400, 501, 600, 849])
 def test_leading_grids_that_would_start_in_half_a_picture_are_refused(steps: int) -> None:
-    with pytest.raises(ScheduleError, match="use trailing or log-snr spacing, or at most 500 step"):
+    with pytest.raises(ScheduleError, match="use trailing or log-snr spacing, or a number of step"):
         make_grid(LINEAR, steps, "leading")
+
+
+@pytest.mark.parametrize("steps", [92, 120, 141, 500, 1000])
+def test_quadratic_grids_are_the_original_codes(steps: int) -> None:
+    theirs = np.unique((np.linspace(0, np.sqrt(1000 * 0.8), steps) ** 2).astype(int))
+    assert timesteps(LINEAR, steps, "quad") == theirs[::-1].tolist()
 
 
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "quad"])

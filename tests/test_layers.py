@@ -47,7 +47,7 @@ LAYERS = [
     {"trajectory", "pace", "learned"},
     {"perceptual", "speedometer", "refinement"},
     {"model", "checks", "checkpoint", "hub", "convert", "resume", "kept_file", "latent_cache"},
-    {"choice", "inversion", "latent_file", "portrait", "diagnosis", "progress"},
+    {"choice", "inversion", "latent_file", "sources", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},
     {"morph", "plots", "report", "sheet"},
     {"verbs"},
@@ -58,7 +58,7 @@ LAYERS = [
 ]
 
 DOORS = {
-    "PIL": {"images", "sinks", "display", "pipeline", "verbs", "keyframes", "bench"},  # types only
+    "PIL": {"images", "sinks", "display", "verbs", "sources", "bench"},  # types only
     "av": {"sinks"},
     "imageio": {"sinks"},
     "safetensors": {"tensors"},

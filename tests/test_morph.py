@@ -191,9 +191,11 @@ def test_the_recipe_names_no_folder(tiny, pictures):
     ("keyframes", "error", "remedy"),
     [
         (["seed:1"], PathError, "add a picture"),
-        ([], PathError, "add a picture"),
+        ("seed:1", PathError, "add a picture"),
+        ([], ArgumentError, "name at least one"),
         (["seed:1", "seed:-2"], ArgumentError, "write seed:7"),
-        (["seed:1", "seed:99999999999999999999"], ArgumentError, "use 0 to"),
+        (["seed:1", "seed:99999999999999999999"], ArgumentError, "use seed:0 to"),
+        (["seed:1", "seed:" + "9" * 5000], ArgumentError, "use seed:0 to"),
         (["seed:1", "no-such.png"], InputMissingError, "no-such.png"),
     ],
 )
@@ -271,3 +273,21 @@ def test_realism_compares_middles_with_the_ends(tiny):
     same, there, back = film.realism()
     assert same == pytest.approx(1, abs=0.02), "between equal ends nothing changes"
     assert there == pytest.approx(back, rel=0.05), "both legs join the same two pictures"
+
+
+def test_a_style_is_given_once(tiny):
+    with pytest.raises(ArgumentError, match="frames were given, and the style says that already"):
+        tiny.morph(["seed:1", "seed:2"], style=Style(), frames=3)
+
+
+def test_realism_takes_no_more_pictures_at_once_than_the_film(tiny, pictures):
+    film = tiny.morph([*pictures, "seed:1"], plan=FAST, frames=4, batch_size=2)
+    largest = 0
+
+    def watched(x, level):
+        nonlocal largest
+        largest = max(largest, len(x))
+        return film.model.for_frames(x, level)
+
+    film.realism(watched)
+    assert largest == 2

@@ -6,13 +6,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, strategies as st
 from torch import Tensor
 
 from ddim_interp.easing import EASINGS, Easing, cubic_bezier, parse_easing
 from ddim_interp.errors import ArgumentError
 from ddim_interp.pace import (
+    STEADY,
     Odometer,
     Retiming,
+    _reuse,
     distances,
     frame_times,
     path_length,
@@ -20,6 +23,7 @@ from ddim_interp.pace import (
     retime,
     unevenness,
 )
+from ddim_interp.path import lay_knots
 from ddim_interp.pchip import pchip
 
 BEZIERS = ["cubic-bezier(0,0,1,1)", "cubic-bezier(1,0,0,1)", "cubic-bezier(0.333, 0, 0.667, 1)"]
@@ -411,3 +415,29 @@ def test_a_picture_that_turns_into_another_at_once_is_gone_through_evenly():
     times = lambda odometer: frame_times(17, odometer=odometer)  # noqa: E731
     *_, best = retime(look, times)
     assert best.excess < 1.1 and best.renders < 6 * 17
+
+
+@given(
+    readings=st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True),
+    wanted=st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True),
+    tolerance=st.floats(0, 0.1),
+)
+def test_a_reading_is_used_again_if_none_is_nearer(
+    readings: list[float], wanted: list[float], tolerance: float
+) -> None:
+    seen, stops = (torch.tensor(sorted(each), dtype=torch.float64) for each in (readings, wanted))
+    reused = _reuse(stops, seen, STEADY, tolerance)
+    off = (stops[:, None] - seen).abs().amin(1)
+    near = torch.isin(reused, seen)
+    assert torch.equal(reused[~near], stops[~near])
+    assert (off[~near] > tolerance - 1e-12).all()
+    assert ((reused - stops).abs()[near] < off[near] + 1e-12).all()
+
+
+@pytest.mark.parametrize("rest", [0, 2])
+def test_too_few_frames_there_and_back_are_counted_as_the_film_has_them(rest: int) -> None:
+    with pytest.raises(ArgumentError, match=r"keyframes there and back") as refusal:
+        frame_times(3, lay_knots(4), boomerang=True, holds=rest)
+    least = int(str(refusal.value).split("at least ")[1].rstrip("."))
+    passage = (least + 2 * rest) // 2 + 1
+    assert len(frame_times(passage, lay_knots(4), boomerang=True, holds=rest)) == least

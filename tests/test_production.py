@@ -16,6 +16,7 @@ from ddim_interp.model import Plan
 from ddim_interp.morph import Style
 from ddim_interp.production import Attempt, produce
 from ddim_interp.production.film import FilmOrder, uneven
+from ddim_interp.production.grid import GridOrder
 from ddim_interp.speedometer import Speeds
 
 ALL = ["film.gif", "z.safetensors", "sheet.png", "grid.png", "report.html"]
@@ -113,6 +114,41 @@ def test_an_order_is_judged_before_anything_is_loaded(tmp_path: Path) -> None:
         produce(order, lambda: pytest.fail("the model was loaded"))
     with claim(tmp_path / "film.gif"), pytest.raises(BusyError):
         produce(replace(order, style=Style()), lambda: pytest.fail("the model was loaded"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hold": (1, 2, 3)},
+        {"times": (0.0, 1.0, 2.0)},
+        {"times": (0.0, float("nan"))},
+        {"times": (1.0, 0.0)},
+        {"hold": 30, "frames": 50},
+    ],
+    ids=str,
+)
+def test_a_film_that_cannot_be_is_refused_before_anything_is_loaded(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", style=Style(**wrong))
+    with pytest.raises(ValueError, match=r"keyframes|keyframe to the next"):
+        produce(order, lambda: pytest.fail("the model was loaded"))
+    alone = replace(order, sources=("seed:1",), style=Style())
+    with pytest.raises(ValueError, match="needs at least 2 keyframes, got 1"):
+        produce(alone, lambda: pytest.fail("the model was loaded"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": 1}, {"across": 3}, {"columns": 1}, {"rows": 10**5, "columns": 10**5}],
+    ids=str,
+)
+def test_a_grid_that_cannot_be_is_refused_before_anything_is_loaded(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    order = GridOrder([f"seed:{n}" for n in range(4)], tmp_path / "grid.png", **wrong)
+    with pytest.raises(ValueError, match=r"at least 2 x 2|at least 2 × 2|do not fill|more than"):
+        produce(order, lambda: pytest.fail("the model was loaded"))
 
 
 def test_an_order_can_be_made_by_hand(tiny_folder: Path, tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ def test_three_keyframes_make_a_triangle(model, pictures):
     found = find_keyframes(model, [a, b, "seed:1"], PLAN, 4)
     triangle = PictureGrid(model, found, rows=4)
     drawn = list(triangle.draw())
-    assert triangle.layout == [1, 2, 3, 4] and len(drawn) == 10
+    assert triangle.layout.cells == [1, 2, 3, 4] and len(drawn) == 10
     np.testing.assert_array_equal(drawn[0], open_image(a, 16).frame)
     np.testing.assert_array_equal(drawn[6], open_image(b, 16).frame)
     turned = PictureGrid(model, find_keyframes(model, ["seed:1", a, b], PLAN, 4), rows=4)
     middle = list(turned.draw())[4]
     assert np.abs(middle.astype(int) - drawn[4]).max() <= 1, "no corner comes first"
-    np.testing.assert_allclose(triangle.weights[4], 1 / 3)
+    np.testing.assert_allclose(triangle.layout.weights[4], 1 / 3)
 
 
 @pytest.mark.parametrize(

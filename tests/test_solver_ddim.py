@@ -152,7 +152,7 @@ cases = given(
 
 def neighbours(steps: int, spacing: str, where: float) -> tuple[Level, Level]:
     """A level of the grid and the next one."""
-    steps = steps // 2 if spacing == "leading" else steps
+    steps = 1000 // max(2, 1000 // steps) if spacing == "leading" else steps  # nearly divides it
     grid = make_grid(SCHEDULE, steps, spacing)
     index = int(where * (len(grid) - 1))
     return grid[index], grid[index + 1]
@@ -330,3 +330,10 @@ def test_pure_noise_is_not_inverted_to() -> None:
     pure = NoiseSchedule.from_config({"rescale_betas_zero_snr": True}).level(999)
     with pytest.raises(NotInvertibleError, match="begin the grid at a lower level"):
         DDIM().inverse(GAUSSIAN, State(Z, SCHEDULE.level(900)), pure)
+
+
+def test_a_threshold_is_found_in_half_precision_as_well() -> None:
+    x = torch.linspace(-3, 3, 64, dtype=torch.float16).view(1, 1, 8, 8)
+    bounded = threshold_at(0.9, 2.0)(x)
+    assert bounded.dtype == torch.float16
+    assert_close(bounded.float(), threshold_at(0.9, 2.0)(x.float()), rtol=0, atol=1e-3)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ddim_interp.denoiser import CountCalls, GaussianDenoiser, Prediction
-from ddim_interp.errors import NonFiniteError
+from ddim_interp.errors import NonFiniteError, ScheduleError
 from ddim_interp.grid import SPACINGS, make_grid
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.schedule import Level, NoiseSchedule
@@ -151,3 +151,10 @@ def test_all_spoilt_pictures_are_named_with_dtype_and_remedy() -> None:
     z[0, 0, 0, 0] = z[2, 0, 0, 0] = torch.nan
     with pytest.raises(NonFiniteError, match=r"picture 0, 2 of the batch .* in float64; use "):
         last(sample(GAUSSIAN, z, GRID))
+
+
+def test_latents_of_another_level_are_not_taken_for_these() -> None:
+    schedule = NoiseSchedule.from_config({})
+    half = State(torch.zeros(1, 1, 8, 8), schedule.level(499))
+    with pytest.raises(ScheduleError, match=r"of timestep 499, and the grid begins at 999"):
+        last(sample(GaussianDenoiser(), half, make_grid(schedule, 4)))

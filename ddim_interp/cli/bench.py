@@ -42,8 +42,8 @@ def bench(
     product's speed which a network reaches. Seconds are medians. With --compile, all run through
     torch.compile as well, which takes minutes.
     """
-    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.bench import BenchOrder
+    from ddim_interp.sources import plan_for
 
     order = BenchOrder(
         configs, peer, run.compiled, films, growth, processes, rounds, plan_for((), **wishes)

@@ -41,8 +41,8 @@ def grid(
     Keyframes are pictures, latent files or seed:N, as in morph. No axis comes first: swapping rows
     and columns mirrors the grid and changes nothing else.
     """
-    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.grid import GridOrder
+    from ddim_interp.sources import plan_for
 
     plan = plan_for(keyframes, dither=dither, **wishes)
     run.produce(GridOrder(keyframes, out, plan, rows, columns, across, blend, raw))

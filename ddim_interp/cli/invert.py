@@ -31,8 +31,8 @@ def invert(
     The latent file holds one latent for each picture, in order, with its certificate; morph and
     sample take it.
     """
-    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.latents import LatentsOrder
+    from ddim_interp.sources import plan_for
 
     plan = plan_for(images, dither=dither, **wishes)
     found = run.produce(LatentsOrder(images, out, plan, repair))

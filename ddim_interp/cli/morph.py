@@ -127,10 +127,10 @@ def morph(
     With --resume, what is done is kept beside the film until it is whole, and the same command
     goes on from there: the film has the same bytes as if nothing had happened.
     """
-    from ddim_interp.keyframes import plan_for
     from ddim_interp.model import Plan
     from ddim_interp.morph import Style
     from ddim_interp.production.film import FilmOrder
+    from ddim_interp.sources import plan_for
 
     style = Style(
         frames=frames,

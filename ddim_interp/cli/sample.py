@@ -35,8 +35,8 @@ def sample(
     """
     if (seeds is None) == (latents is None):
         raise click.UsageError("Give --seeds or --latents, one of them.")
-    from ddim_interp.keyframes import plan_for
     from ddim_interp.production.pictures import PicturesOrder
+    from ddim_interp.sources import plan_for
 
     sources = [f"seed:{seed}" for seed in seeds] if seeds is not None else [str(latents)]
     run.produce(PicturesOrder(sources, out, plan_for(sources, **wishes), columns))

@@ -6,7 +6,6 @@ from typing import Any
 
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.files import StrPath
-from ddim_interp.keyframes import check_sources, fingerprint
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Style
 from ddim_interp.perceptual import find_metric
@@ -14,6 +13,7 @@ from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import check_repair
 from ddim_interp.resume import is_finished
 from ddim_interp.sinks import check_sink, default_upscale, open_sink
+from ddim_interp.sources import check_sources, count_keyframes, fingerprint
 from ddim_interp.speedometer import Speedometer, Speeds
 
 __all__ = ["FilmOrder", "uneven"]
@@ -47,8 +47,8 @@ class FilmOrder:
 
     def check(self, *, replace: bool) -> None:
         """Refuse what cannot be made, before a model is loaded."""
-        self.style.check()
         check_sources(self.sources)
+        self.style.check(count_keyframes(self.sources))
         if self.repair is not None:
             check_repair(self.repair)
         check_sink(
@@ -81,8 +81,8 @@ class FilmOrder:
         )
         attempt.tell(film.found)
         for keyframe in film.keyframes:
-            if keyframe.certificate:
-                attempt.say(f"{keyframe.source}: {keyframe.certificate.verdict}")
+            if keyframe.verdict:
+                attempt.say(f"{keyframe.source}: {keyframe.verdict}")
         counted = CountCalls(film.model.for_frames)
         look = self._look(film.model)
         recipe = {**film.recipe(), **look}

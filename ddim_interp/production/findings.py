@@ -12,12 +12,12 @@ from ddim_interp.errors import ArgumentError
 from ddim_interp.files import StrPath, check_output, shown, write_bytes
 from ddim_interp.images import open_image
 from ddim_interp.inversion import sample_latents
-from ddim_interp.keyframes import check_sources, fingerprint
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
 from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import price_repairs
 from ddim_interp.shapes import Images, Latents
+from ddim_interp.sources import check_sources, fingerprint
 from ddim_interp.watch import Watch
 
 __all__ = ["FindingsOrder"]

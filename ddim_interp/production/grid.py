@@ -7,12 +7,13 @@ from typing import Any
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError
 from ddim_interp.files import StrPath, check_output, shown
-from ddim_interp.keyframes import check_sources, find_keyframes, fingerprint
+from ddim_interp.keyframes import find_keyframes
 from ddim_interp.model import Model, Plan
 from ddim_interp.production import Attempt, Product
 from ddim_interp.resume import is_finished
-from ddim_interp.sheet import PictureGrid
+from ddim_interp.sheet import Layout, PictureGrid
 from ddim_interp.sinks import contact_sheet, write_picture
+from ddim_interp.sources import check_sources, count_keyframes, fingerprint
 
 __all__ = ["GridOrder"]
 
@@ -48,6 +49,7 @@ class GridOrder:
                 f"A grid is one picture, and {shown(self.out)} is no .png; name it so."
             )
         check_sources(self.sources)
+        Layout(count_keyframes(self.sources), self.rows, self.columns, self.across)
         check_output(self.out, overwrite=replace)
 
     def describe(self, model: Model) -> dict[str, Any]:
@@ -85,7 +87,8 @@ class GridOrder:
         recipe = picture.recipe()
         if not attempt.is_made(lambda: is_finished(self.out, recipe)):
             frames = list(picture.draw(counted, pipe.progress_bar))
-            sheet = contact_sheet(frames, columns=picture.layout)
+            sheet = contact_sheet(frames, columns=picture.layout.cells)
             write_picture(self.out, sheet, recipe=recipe, overwrite=attempt.overwrite)
         facts = found.describe() | {"keyframes": [keyframe.report() for keyframe in found.each]}
-        return Product(model, found.nfe + counted.nfe, facts)
+        good = all(keyframe.good for keyframe in found.each)
+        return Product(model, found.nfe + counted.nfe, facts, good)

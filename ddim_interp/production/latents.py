@@ -5,13 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddim_interp.files import StrPath, check_output
-from ddim_interp.keyframes import (
-    Keyframe,
-    check_sources,
-    find_keyframes,
-    fingerprint,
-    join_states,
-)
+from ddim_interp.keyframes import Keyframe, find_keyframes, join_states
 from ddim_interp.latent_file import (
     check_latents_name,
     describe_latents,
@@ -23,6 +17,7 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import check_repair
 from ddim_interp.resume import is_finished
+from ddim_interp.sources import check_sources, fingerprint
 
 __all__ = ["LatentsOrder"]
 

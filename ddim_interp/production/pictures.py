@@ -7,11 +7,12 @@ from typing import Any
 
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.files import StrPath, check_output
-from ddim_interp.keyframes import check_sources, decode_keyframes, find_keyframes, fingerprint
+from ddim_interp.keyframes import decode_keyframes, find_keyframes
 from ddim_interp.model import Model, Plan
 from ddim_interp.production import Attempt, Product
 from ddim_interp.resume import is_finished
 from ddim_interp.sinks import check_sink, contact_sheet, open_sink, write_picture
+from ddim_interp.sources import check_sources, fingerprint
 
 __all__ = ["PicturesOrder"]
 
@@ -77,7 +78,7 @@ class PicturesOrder:
                     for frame in frames:
                         sink.write(frame)
         facts = found.describe() | {"images": [keyframe.report() for keyframe in found.each]}
-        return Product(model, counted.nfe, facts)
+        return Product(model, found.nfe + counted.nfe, facts)
 
     @property
     def _is_sheet(self) -> bool:

@@ -12,7 +12,14 @@ from ddim_interp.solver.heun import Heun
 from ddim_interp.solver.implicit import ImplicitEquation, Solution
 from ddim_interp.solver.leapfrog import Leapfrog
 from ddim_interp.solver.obelm import OBELM
-from ddim_interp.solver.registry import AUTO, AUTO_SAMPLER, SOLVERS, SolverEntry, make_solver
+from ddim_interp.solver.registry import (
+    AUTO,
+    AUTO_SAMPLER,
+    SOLVERS,
+    SolverEntry,
+    make_solver,
+    name_solver,
+)
 from ddim_interp.solver.rk45 import RK45
 from ddim_interp.solver.trapezoid import Trapezoid
 
@@ -43,6 +50,7 @@ __all__ = [
     "carry",
     "clip_to",
     "make_solver",
+    "name_solver",
     "settle",
     "threshold_at",
 ]

@@ -37,7 +37,9 @@ def threshold_at(ratio: float, maximum: float) -> Bound:
     """
 
     def threshold(x_0: Images) -> Images:
-        limit = torch.quantile(x_0.flatten(1).abs(), ratio, dim=1).clamp(1, maximum)
+        sizes = x_0.flatten(1).abs()
+        sizes = sizes if sizes.dtype == torch.float64 else sizes.float()  # as quantile asks
+        limit = torch.quantile(sizes, ratio, dim=1).clamp(1, maximum)
         limit = limit[:, None, None, None].to(x_0.dtype)
         return torch.clamp(x_0, -limit, limit) / limit
 

@@ -1,6 +1,8 @@
 """Solvers by name, with what each costs and when to take it."""
 
+import re
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import NamedTuple
 
 from ddim_interp.errors import ArgumentError
@@ -21,7 +23,7 @@ from ddim_interp.solver.pair import NAIVE
 from ddim_interp.solver.rk45 import RK45
 from ddim_interp.solver.trapezoid import Trapezoid
 
-__all__ = ["AUTO", "AUTO_SAMPLER", "SOLVERS", "SolverEntry", "make_solver"]
+__all__ = ["AUTO", "AUTO_SAMPLER", "SOLVERS", "SolverEntry", "make_solver", "name_solver"]
 
 
 class SolverEntry(NamedTuple):
@@ -129,3 +131,26 @@ def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
     if name not in SOLVERS:
         raise ArgumentError(f"No solver is called {name!r}; choose one of {', '.join(SOLVERS)}.")
     return SOLVERS[name].make(schedule)
+
+
+def name_solver(solver: Solver) -> str:
+    """What recipes call a solver: its name in `SOLVERS`, or how it differs from its defaults.
+
+    Example:
+        >>> name_solver(BDIA()), name_solver(BDIA(gamma=0.5))
+        ('bdia', 'BDIA(gamma=0.5)')
+    """
+    schedule = getattr(solver, "schedule", NoiseSchedule.from_config({}))
+    for name, entry in SOLVERS.items():
+        if entry.make(schedule) == solver:
+            return name
+    changed = ""
+    if is_dataclass(solver):
+        own = {field.name: (getattr(solver, field.name), field.default) for field in fields(solver)}
+        changed = ", ".join(
+            f"{name}={value!r}"
+            for name, (value, default) in own.items()
+            if value != default and not isinstance(value, NoiseSchedule)
+        )
+    # Where a function lies in memory is no part of its name: a recipe must repeat.
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{type(solver).__name__}({changed})")
