@@ -10,12 +10,12 @@ from torch import Tensor
 from ddim_interp import unet
 from ddim_interp.checkpoint import read_checkpoint, write_network
 from ddim_interp.convert import as_folder
-from ddim_interp.errors import ModelError
+from ddim_interp.errors import ArgumentError, ModelError
 from ddim_interp.files import StrPath
 from ddim_interp.hub import locate
 from ddim_interp.shapes import Images
 
-__all__ = ["UNet2DModel", "UNet2DOutput"]
+__all__ = ["UNet2DModel", "UNet2DOutput", "check_safe"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,16 @@ class UNet2DModel(unet.UNet2DModel):
         """Predict; returns a `UNet2DOutput`, or a tuple if `return_dict` is False."""
         output = super().forward(sample, timestep, class_labels)
         return UNet2DOutput(output) if return_dict else (output,)
+
+
+def check_safe(safe_serialization: bool) -> None:
+    """Refuse to write pickles.
+
+    Raises:
+        ArgumentError: Something else than safetensors is asked for.
+    """
+    if not safe_serialization:
+        raise ArgumentError(
+            "safe_serialization=False asks for a pickle, which this package neither reads nor "
+            "writes; leave it at True."
+        )

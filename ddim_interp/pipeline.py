@@ -22,7 +22,7 @@ from ddim_interp.hub import Located, locate
 from ddim_interp.latents import draw_like_diffusers
 from ddim_interp.model import Model
 from ddim_interp.morph import default_batch_size
-from ddim_interp.network import UNet2DModel
+from ddim_interp.network import UNet2DModel, check_safe
 from ddim_interp.networks import Network
 from ddim_interp.precision import (
     draft_dtype,
@@ -34,6 +34,7 @@ from ddim_interp.precision import (
 from ddim_interp.recorded import Recorded, answering
 from ddim_interp.scheduler import DDIMScheduler
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
+from ddim_interp.unet.derived import Derived
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type
 
 __all__ = ["DDIMPipeline", "ImagePipelineOutput"]
@@ -74,8 +75,7 @@ class DDIMPipeline(Pipeline):
         self.weights_sha256 = weights_sha256
         self.class_label = class_label
         self.warning: str | None = None
-        self._draft: Network | None = None
-        self._wide: Network | None = None
+        self._twins: dict[torch.dtype, Derived] = {}
         self._compiled: Compiled | None = None
         self._recorded: dict[Network, Recorded] = {}
         self._say: Callable[[str], None] | None = None  # compiles, if there is somebody to tell
@@ -99,6 +99,8 @@ class DDIMPipeline(Pipeline):
         use_safetensors: bool = True,
         class_label: int | None = None,
         config: str | None = None,
+        unet: Network | None = None,
+        scheduler: Any = None,
     ) -> "DDIMPipeline":
         """Load a model: the embedded one, a folder, a bare checkpoint such as `ckpt.pth`, or
         `org/name` (`org/name@revision`).
@@ -117,6 +119,8 @@ class DDIMPipeline(Pipeline):
             use_safetensors: Accepted for compatibility; nothing else is ever read.
             class_label: What to draw, for a network that was trained with classes.
             config: What a bare checkpoint does not say of itself; see `convert.convert_folder`.
+            unet: Takes the place of the model's own network.
+            scheduler: Takes the place of its own scheduler.
 
         Raises:
             InputMissingError: It looks like a folder and is not there.
@@ -131,7 +135,7 @@ class DDIMPipeline(Pipeline):
             cache_dir=cache_dir,
             token=token,
         )
-        return cls.from_located(
+        pipe = cls.from_located(
             located,
             device=device,
             dtype=torch_dtype or dtype,
@@ -139,6 +143,18 @@ class DDIMPipeline(Pipeline):
             class_label=class_label,
             config=config,
         )
+        if unet is None and scheduler is None:
+            return pipe
+        changed = cls(
+            unet or pipe.unet,
+            scheduler or pipe.scheduler,
+            autoencoder=pipe.autoencoder,
+            name=pipe.name if unet is None else "custom",
+            weights_sha256=pipe.weights_sha256 if unet is None else "",
+            class_label=class_label,
+        )
+        changed._draft_dtype = pipe._draft_dtype
+        return changed.to(pipe.device)
 
     @classmethod
     def from_located(
@@ -172,16 +188,34 @@ class DDIMPipeline(Pipeline):
         pipe._draft_dtype = draft_dtype(where) if precision is None else None
         return pipe.to(where)
 
-    def save_pretrained(self, folder: StrPath) -> None:
-        """Write a diffusers folder: `model_index.json`, the networks and the scheduler."""
-        write_checkpoint(folder, self.unet, self.scheduler.config, self.autoencoder, overwrite=True)
+    def save_pretrained(self, save_directory: StrPath, *, safe_serialization: bool = True) -> None:
+        """Write a diffusers folder: `model_index.json`, the networks and the scheduler.
 
-    def to(self, *places: str | torch.device | torch.dtype) -> "DDIMPipeline":
+        Raises:
+            ArgumentError: Pickles are asked for, which nothing here writes.
+        """
+        check_safe(safe_serialization)
+        config, coder = self.scheduler.config, self.autoencoder
+        write_checkpoint(save_directory, self.unet, config, coder, overwrite=True)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """What it is made of, by diffusers' names: `DDIMPipeline(**pipe.components)`."""
+        return {"unet": self.unet, "scheduler": self.scheduler}
+
+    def to(
+        self,
+        *places: str | torch.device | torch.dtype,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "DDIMPipeline":
         """Move to a device, or change the network's precision; returns itself.
 
         An autoencoder stays in float32.
         """
-        for place in places:
+        for place in (*places, device, dtype):
+            if place is None:
+                continue
             if isinstance(place, torch.dtype):
                 self._draft_dtype = None  # an explicit precision is meant for everything
                 self.unet.to(place)
@@ -191,8 +225,8 @@ class DDIMPipeline(Pipeline):
                     self.autoencoder.to(parse_device(place))
         layout = fastest_layout(self.device)
         self.unet.to(memory_format=layout)  # type: ignore[call-overload]
-        self._draft = self._wide = self._compiled = None
-        self._recorded = {}
+        self._compiled = None
+        self._twins, self._recorded = {}, {}
         return self
 
     def compile(
@@ -247,13 +281,12 @@ class DDIMPipeline(Pipeline):
             wide = NetworkDenoiser(self._widened, kind, torch.float32, label)
             denoiser = Fallback(denoiser, wide)
         draft = None
-        if self._draft_dtype not in (None, self.dtype):
-            if self._draft is None:
-                self._draft = copy.deepcopy(self.unet).to(self._draft_dtype)
-            draft = NetworkDenoiser(self._run(self._draft), kind, self._draft_dtype, label)
+        network: Any = self.unet
+        if self._draft_dtype is not None and self._draft_dtype != self.dtype:
+            network = self._twin(self._draft_dtype)
+            draft = NetworkDenoiser(self._run(network), kind, self._draft_dtype, label)
         if self._say:
-            network = self._draft or self.unet
-            if self._compiled is None:
+            if self._compiled is None or self._compiled.network is not network:
                 batch = self._compiled_for or default_batch_size(shape, self.device)
                 self._compiled = Compiled(network, say=self._say, size=batch)
             draft = NetworkDenoiser(self._compiled, kind, network.dtype, label)
@@ -353,6 +386,16 @@ class DDIMPipeline(Pipeline):
 
     def _widened(self, *inputs: Tensor) -> Tensor:
         """The network's answer in float32; a second copy of it is made when it is first needed."""
-        if self._wide is None:
-            self._wide = copy.deepcopy(self.unet).float()
-        return answering(self._wide)(*inputs)
+        return answering(self._twin(torch.float32))(*inputs)
+
+    def _twin(self, dtype: torch.dtype) -> Network:
+        """The network in another precision, of the weights that it has now."""
+        weights = (*self.unet.parameters(), *self.unet.buffers())
+        twin = self._twins.get(dtype)
+        if twin is None or not twin.fits(*weights):
+            if twin is not None:
+                self._recorded.pop(twin.value, None)
+            twin = Derived.of(copy.deepcopy(self.unet).to(dtype), *weights)
+            self._twins[dtype] = twin
+        network: Network = twin.value
+        return network

@@ -183,3 +183,17 @@ def test_operations_are_counted_as_the_definition_has_them():
     with FlopCounterMode(display=False) as counter:
         unet(torch.randn(1, 3, 8, 8), torch.zeros(1))  # with gradients: as the definition
     assert count_flops(unet, 8, 8) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("channels", [4, 32])
+def test_weights_put_in_place_past_torchs_back_are_seen(channels):
+    """As trainers do with averaged weights: `param.data.copy_`."""
+    first, second = (Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+    x = torch.randn(2, channels, 16, 16)
+    for conv in (first, second):
+        conv.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        first(x)
+        for mine, theirs in zip(first.parameters(), second.parameters(), strict=True):
+            mine.data.copy_(theirs.data)
+        torch.testing.assert_close(first(x), second(x), rtol=0, atol=1e-6)

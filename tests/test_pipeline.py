@@ -104,3 +104,35 @@ def test_numpy_pictures_lie_in_zero_to_one(tiny):
 def test_wrong_calls_are_refused_with_a_remedy(tiny, call, error, remedy):
     with pytest.raises(error, match=remedy):
         call(tiny)
+
+
+def test_frames_are_drawn_by_the_weights_that_the_network_has_now(tiny_folder):
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype="fp32")
+    pipe._draft_dtype = torch.bfloat16
+    x = torch.randn(1, *pipe.model.shape).bfloat16()
+
+    def loudness():
+        with torch.inference_mode():
+            return float(pipe.model.draft.network(x, 999).sample.abs().max())
+
+    assert loudness() > 0 and pipe._twin(torch.bfloat16) is pipe._twin(torch.bfloat16)
+    pipe.unet.load_state_dict({name: 0 * each for name, each in pipe.unet.state_dict().items()})
+    assert loudness() == 0
+    for weight in pipe.unet.parameters():
+        weight.data.fill_(0.01)  # which torch does not count
+    assert loudness() > 0
+
+
+def test_parts_can_be_given_and_taken_as_in_diffusers(tiny_folder, tmp_path):
+    from ddim_interp import DDIMScheduler
+
+    trailing = DDIMScheduler(timestep_spacing="trailing")
+    pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", scheduler=trailing)
+    assert pipe.scheduler.config.timestep_spacing == "trailing" and pipe.weights_sha256
+    assert set(pipe.components) == {"unet", "scheduler"}
+    again = DDIMPipeline(**pipe.components).to(device="cpu", dtype=torch.float32)
+    other = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", unet=again.unet)
+    assert other.unet is again.unet and other.name == "custom" and not other.weights_sha256
+    other.save_pretrained(save_directory=tmp_path / "own", safe_serialization=True)
+    with pytest.raises(ArgumentError, match="asks for a pickle"):
+        other.save_pretrained(tmp_path / "own", safe_serialization=False)

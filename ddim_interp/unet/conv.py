@@ -8,41 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ddim_interp.unet.derived import Derived
 from ddim_interp.unet.fused import is_channels_last
 from ddim_interp.unet.split import convolve_split, kernels_to_split
 from ddim_interp.unet.winograd import can_halve, convolve_halved, halved_weights
 
-__all__ = ["Conv2d", "Derived"]
+__all__ = ["Conv2d"]
 
 T = TypeVar("T")
-
-
-class Derived(NamedTuple):
-    """Something made of weights, for as long as they are what they were, and its use is."""
-
-    value: Any
-    use: Hashable
-    sources: tuple[Tensor, ...]  # keep the memory: no other weights can come to lie at its address
-    versions: tuple[int, ...]
-
-    @classmethod
-    def of(cls, value: Any, *sources: Tensor, use: Hashable = None) -> "Derived":
-        """What is made of these weights, for one use."""
-        return cls(value, use, tuple(each.detach() for each in sources), _versions(sources))
-
-    def fits(self, *sources: Tensor, use: Hashable = None) -> bool:
-        """Whether these are the weights, unchanged, and this is the use."""
-        if self.use != use or self.versions != _versions(sources):
-            return False
-        return all(
-            kept.data_ptr() == given.data_ptr() and kept.dtype == given.dtype
-            for kept, given in zip(self.sources, sources, strict=True)
-        )
-
-
-def _versions(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """How often each was written to; what was made in inference mode does not count that."""
-    return tuple(0 if each.is_inference() else each._version for each in tensors)
 
 
 class _Packed(NamedTuple):
