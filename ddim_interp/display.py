@@ -89,7 +89,7 @@ class Plate:
                 picture = Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
                 canvas.paste(picture, (margin + j * step[0], head + i * step[1]))
         for i, word in enumerate(self.beside):
-            place = (margin - 2 * _GUTTER, head + i * step[1] + size[1] // 2)
+            place = (margin - _GUTTER, head + i * step[1] + size[1] // 2)
             draw.text(place, word, _INK, font, anchor="rm")
         for words, top in ((self.above, 1), (self.below, canvas.height - foot + 2)):
             for j, word in enumerate(words):

@@ -25,7 +25,7 @@ SMALL = {
     },
     "03-interpolation": {
         "STEPS = 30": "STEPS = 2",
-        "COLUMNS = 6": "COLUMNS = 2",
+        "COLUMNS = 7": "COLUMNS = 2",
         "SIDE = 4": "SIDE = 2",
         "FRAMES = 16": "FRAMES = 4",
     },
