@@ -34,7 +34,7 @@ KEPT = {
 SHOWN = ("invert", "check", "info")
 """Commands of which the picture is what they print."""
 
-_COLUMNS, _LINES = 96, 24
+_COLUMNS, _LINES = 96, 56
 _CHARACTER, _LINE, _MARGIN = 7.83, 18, 14  # pixels, of a monospaced font of 13
 
 
