@@ -21,7 +21,7 @@ do.
 |---|---|
 | 0 | done |
 | 1 | some items failed |
-| 2 | the command was misspelt |
+| 2 | wrong usage |
 | 65 | an input file cannot be used |
 | 66 | an input is missing |
 | 69 | the hub cannot be reached |
