@@ -64,8 +64,8 @@ def there_and_back() -> None:
         PAGE,
         there_and_back=own,
         consistency=table(
-            "| the worst of three pictures between a latent and the inversion of its own picture "
-            "| S and 2 S steps from one latent |",
+            "| S = 100: the worst of three pictures between a latent and the inversion of its own "
+            "picture | S and 2 S steps from one latent |",
             [f"| {still} dB | S = {doubled} |"],
         ),
     )
