@@ -154,6 +154,30 @@ def test_python_on_the_page_parses_and_imports_what_exists(page):
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
+def test_what_is_to_be_cited_is_this_version():
+    cited = (DOCS.parent / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {ddim_interp.__version__}\n" in cited
+
+
+def test_what_one_is_told_to_import_is_there_and_on_the_page_it_links_to():
+    rows = re.findall(r"^\| .+ \| (.+) \|$", (DOCS / "api/index.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for words, page in re.findall(r"\[([^]]+)\]\((\w+\.md)\)", "".join(rows)):
+        modules = re.findall(r"^::: ddim_interp\.(\w+)", (DOCS / "api" / page).read_text(), re.M)
+        for dotted in re.findall(r"`([\w.]+)`", words):
+            home, *members = dotted.split(".")
+            if home == "pipe":
+                found = ddim_interp.DDIMPipeline
+            elif home in ddim_interp.__all__:
+                found = getattr(ddim_interp, home)
+            else:
+                found = importlib.import_module(f"ddim_interp.{home}")
+            for member in members:
+                found = getattr(found, member)
+            written_in = getattr(found, "__module__", f"ddim_interp.{home}")
+            assert written_in.split(".")[1] in modules, dotted
+
+
 @pytest.mark.parametrize("page", [page for page in TEXTS if page.name != "cli.md"], ids=name)
 def test_commands_on_the_page_have_the_options_shown(page):
     from ddim_interp.cli import COMMANDS, cli
