@@ -14,7 +14,7 @@ from ddim_interp.images import to_frames
 from ddim_interp.latents import draw_for
 from ddim_interp.model import Model, Plan
 from ddim_interp.notes import Notes, TakesNotes
-from ddim_interp.shapes import Images, Latents
+from ddim_interp.shapes import Images, Latents, spelled
 from ddim_interp.solver import AUTO, State, settle
 from ddim_interp.trajectory import about_steps, invert, sample
 from ddim_interp.watch import Watch, unwatched
@@ -22,7 +22,7 @@ from ddim_interp.watch import Watch, unwatched
 __all__ = ["Inversion", "invert_images", "sample_latents"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inversion:
     """Pictures in noise space.
 
@@ -97,8 +97,8 @@ def invert_images(
     """
     if tuple(images.shape[1:]) != model.picture_shape:
         raise ArgumentError(
-            f"Pictures of shape {_times(images.shape[1:])} do not fit {model.name}, which works at "
-            f"{_times(model.picture_shape)}; crop and scale them to that."
+            f"Pictures of shape {spelled(images.shape[1:])} do not fit {model.name}, which works "
+            f"at {spelled(model.picture_shape)}; crop and scale them to that."
         )
     choice = choose(plan, partial(_invert, model, model.place(images), watch, take_notes))
     return replace(choice.trial, nfe=choice.nfe, passed_over=choice.passed_over)
@@ -165,7 +165,3 @@ def sample_latents(
 
 def _without(dither: Tensor | None, x_0: Tensor) -> Tensor:
     return x_0 if dither is None else x_0 - dither.to(x_0)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))

@@ -12,7 +12,7 @@ from ddim_interp.denoiser import Denoiser, Fallback, grain_of
 from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import Level, NoiseSchedule
-from ddim_interp.shapes import Images
+from ddim_interp.shapes import Images, spelled
 from ddim_interp.solver import AUTO, AUTO_SAMPLER, SOLVERS, Solver, make_solver, name_solver
 
 __all__ = ["Model", "Plan"]
@@ -42,6 +42,9 @@ class Model:
     draft: Denoiser | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
     autoencoder: Autoencoder | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({self.name}, {spelled(self.shape)}, {self.device})"
 
     @cached_property
     def for_frames(self) -> Denoiser:
@@ -161,7 +164,8 @@ class Plan:
         """A plan for films in half the evaluations, but for what is wished otherwise.
 
         Its frames are as near the limit of many steps as fifty of DDIM are. Its latents are single
-        ones, which give the picture back to some 37 dB, and not exactly.
+        ones, which give the picture back to some 37 dB, and not exactly. `morph --quick` draws them
+        with a tolerance of `morph.QUICK_TOLERANCE`.
 
         Args:
             **wishes: Fields of `Plan`; None where nothing is wished for.

@@ -28,17 +28,20 @@ from ddim_interp.path import KeyframePath, lay_knots
 from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
 from ddim_interp.refinement import FAMILY, Together
-from ddim_interp.shapes import Frame, Frames, Images
+from ddim_interp.shapes import Frame, Frames, Images, spelled
 from ddim_interp.solver import settle
 from ddim_interp.spool import Spool
 from ddim_interp.trajectory import last, sample
 from ddim_interp.watch import Watch, unwatched
 
-__all__ = ["PACES", "Morph", "Style", "default_batch_size"]
+__all__ = ["PACES", "QUICK_TOLERANCE", "Morph", "Style", "default_batch_size"]
 
 
 PACES = ("uniform", "perceptual")
 """Paces by name."""
+
+QUICK_TOLERANCE = 2.0
+"""`Style.tolerance` of films that are to be quick: of the size of what their few steps miss."""
 
 
 @dataclass(frozen=True)
@@ -407,10 +410,11 @@ class Morph:
             squares.append(picture.frame)
             if picture.full_size != wholes[0].shape[:2]:
                 first = self.keyframes[0].source or "the first one"
+                mine, its = picture.full_size[::-1], wholes[0].shape[1::-1]
                 raise ArgumentError(
-                    f"{keyframe.source or 'A picture'} has {_times(picture.full_size)} pixels, and "
-                    f"{first} {_times(wholes[0].shape[:2])}, so their squares do not fit one film; "
-                    "bring the pictures to one size, or do without paste."
+                    f"{keyframe.source or 'A picture'} has {spelled(mine)} pixels, and {first} "
+                    f"{spelled(its)}, so their squares do not fit one film; bring the pictures to "
+                    "one size, or do without paste."
                 )
             box = picture.box
         knots = self.path.knots
@@ -441,7 +445,3 @@ class Morph:
     def report(self) -> list[dict[str, Any]]:
         """For each keyframe: what it is, and how well it was inverted."""
         return [keyframe.report() for keyframe in self.keyframes]
-
-
-def _times(size: Sequence[int]) -> str:
-    return "×".join(map(str, size))

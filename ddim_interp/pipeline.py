@@ -198,6 +198,9 @@ class DDIMPipeline(Pipeline):
         config, coder = self.scheduler.config, self.autoencoder
         write_checkpoint(save_directory, self.unet, config, coder, overwrite=True)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.device}, {self.precision})"
+
     @property
     def components(self) -> dict[str, Any]:
         """What it is made of, by diffusers' names: `DDIMPipeline(**pipe.components)`."""

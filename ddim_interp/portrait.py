@@ -16,6 +16,7 @@ from ddim_interp.hub import Located
 from ddim_interp.lucid import LucidConfig
 from ddim_interp.networks import NetworkConfig, build_network
 from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
+from ddim_interp.shapes import spelled
 from ddim_interp.unet import count_flops, flops_of
 
 __all__ = ["portray"]
@@ -63,10 +64,10 @@ def portray(located: Located) -> dict[str, Any]:
 def _pictures(coder: AutoencoderConfig | None, shape: tuple[int, int, int]) -> dict[str, str]:
     """The size of the pictures; and what makes them smaller, and what that costs."""
     if coder is None:
-        return {"pictures": _times(shape)}
+        return {"pictures": spelled(shape)}
     full = coder.picture_shape(shape)
     facts = {
-        "pictures": f"{_times(full)}, which the network sees as {_times(shape)}",
+        "pictures": f"{spelled(full)}, which the network sees as {spelled(shape)}",
         "autoencoder": f"{coder.kind}, scaling factor {coder.scaling:g}",
     }
     try:
@@ -81,10 +82,6 @@ def _pictures(coder: AutoencoderConfig | None, shape: tuple[int, int, int]) -> d
         back = flops_of(lambda: network.decode(torch.empty(1, *shape)))
         facts["its cost"] = f"{there / 1e9:.1f} GFLOP to encode, {back / 1e9:.1f} to decode"
     return facts
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
 
 
 def _latent_traps(coder: AutoencoderConfig | None) -> list[str]:

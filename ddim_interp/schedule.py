@@ -198,6 +198,10 @@ class NoiseSchedule:
     alphas_cumprod: tuple[float, ...]
     final_alpha_cumprod: float = 1.0
 
+    def __repr__(self) -> str:
+        first, last = self.alphas_cumprod[0], self.alphas_cumprod[-1]
+        return f"NoiseSchedule({self.num_train_timesteps} timesteps, ᾱ {first:.4g} … {last:.2g})"
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | SchedulerConfig) -> "NoiseSchedule":
         """Build the table as diffusers does, in float32, so that its last digits agree too."""

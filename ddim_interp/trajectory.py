@@ -98,13 +98,13 @@ def last(states: Iterable[State]) -> State:
     """Run a walk to its end, keeping one state in memory.
 
     Raises:
-        ValueError: The walk is empty.
+        ScheduleError: The walk is empty.
     """
     state = None
     for state in states:  # noqa: B007
         pass
     if state is None:
-        raise ValueError("A walk over a grid of one level takes no step; give a grid of two.")
+        raise ScheduleError("A walk over a grid of one level takes no step; give a grid of two.")
     return state
 
 

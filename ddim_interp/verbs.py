@@ -71,6 +71,9 @@ class Pipeline:
         self._model = model
         self._bar: dict[str, Any] = {"disable": None}  # no bar where nobody watches
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model})"
+
     @property
     def model(self) -> Model:
         """The network as the verbs see it."""

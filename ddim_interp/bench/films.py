@@ -14,7 +14,7 @@ from ddim_interp.checks import compare
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.model import Plan
-from ddim_interp.morph import Morph
+from ddim_interp.morph import QUICK_TOLERANCE, Morph
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.shapes import Frames
 
@@ -90,7 +90,7 @@ def race_films(
     ours = {
         "ddim_interp, each frame alone": morph(plan=plan, tolerance=0.0),
         "ddim_interp": morph(plan=plan),
-        "ddim_interp --quick": morph(plan=Plan.quick(), tolerance=2.0),
+        "ddim_interp --quick": morph(plan=Plan.quick(), tolerance=QUICK_TOLERANCE),
     }
     first = next(iter(ours.values()))
     latents = pipe.model.place(first.path(first.times))

@@ -38,7 +38,7 @@ Memory = tuple[tuple[Level, Tensor], ...]
 """Tensors of x's shape, each with the level it belongs to; oldest first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """A batch of latents on its way along the noise axis.
 

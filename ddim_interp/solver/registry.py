@@ -129,7 +129,9 @@ def make_solver(name: str, schedule: NoiseSchedule) -> Solver:
         Heun()
     """
     if name not in SOLVERS:
-        raise ArgumentError(f"No solver is called {name!r}; choose one of {', '.join(SOLVERS)}.")
+        raise ArgumentError(
+            f"No solver is called {name!r}; choose one of {', '.join(SOLVERS)}, or plan with auto."
+        )
     return SOLVERS[name].make(schedule)
 
 
