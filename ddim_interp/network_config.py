@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
+from ddim_interp.as_mapping import AsMapping
 from ddim_interp.errors import ModelError
 from ddim_interp.unet.rules import Rule, shown
 
@@ -11,7 +12,7 @@ __all__ = ["StrictConfig"]
 
 
 @dataclass(frozen=True)
-class StrictConfig:
+class StrictConfig(AsMapping):
     """Everything that decides a network's layers: the contents of its `unet/config.json`.
 
     A subclass is a frozen dataclass, has a rule for each field, and names the network.

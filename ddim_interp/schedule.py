@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from ddim_interp.as_mapping import AsMapping
 from ddim_interp.errors import ModelError, ScheduleError
 
 __all__ = ["BetaSchedule", "Level", "NoiseSchedule", "PredictionType", "SchedulerConfig", "Spacing"]
@@ -68,7 +69,7 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SchedulerConfig:
+class SchedulerConfig(AsMapping):
     """What a `scheduler_config.json` says, with the names and defaults of diffusers' DDIMScheduler.
 
     Example:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from ddim_interp.as_mapping import AsMapping
 from ddim_interp.errors import ModelError
 from ddim_interp.unet.plan import (
     DOWN_KINDS,
@@ -86,7 +87,7 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(AsMapping):
     """Everything that decides a UNet's layers: the contents of `unet/config.json`.
 
     Names, meanings and defaults are those of diffusers' `UNet2DModel`, so its files are read and
