@@ -91,6 +91,16 @@ def check_split() -> None:
     assert (cut - wanted).norm() > 100 * (found - wanted).norm(), "one product alone is TF32's"
 
 
+def check_default() -> None:
+    """Sums are float32's whatever torch's default dtype is."""
+    x, (weight, bias) = maps(torch.float32, 2, 32, 8, 8), torch.randn(2, 32)
+    wanted = written_out(x, 4, weight, bias)
+    for dtype in (torch.bfloat16, torch.float64):
+        torch.set_default_dtype(dtype)
+        near(kernels.group_norm(x, 4, weight, bias, 1e-5)[0], wanted, BOUNDS[torch.float32])
+        assert torch.equal(kernels.split(x).unflatten(0, (2, -1)).sum(0), x)
+
+
 @contextmanager
 def kernels_in_use():
     """As on a GPU, but that nothing else is on one."""

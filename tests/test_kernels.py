@@ -15,7 +15,9 @@ pytest.importorskip("triton", minversion="3.9")  # before, the interpreter had n
 PROGRAM = Path(__file__).with_name("interpreted_kernels.py")
 
 
-@pytest.mark.parametrize("what", ["norm", "joined", "sum", "doubling", "split", "networks"])
+@pytest.mark.parametrize(
+    "what", ["norm", "joined", "sum", "doubling", "split", "default", "networks"]
+)
 def test_a_kernel_is_its_formula(what):
     run = subprocess.run(
         [sys.executable, str(PROGRAM), what],

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -232,6 +233,39 @@ def test_a_network_may_be_cast_by_torch():
         found = network(x, 500.0)
     wanted = network(x, 500.0)
     assert (found - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.fixture
+def default_dtype():
+    before = torch.get_default_dtype()
+    yield torch.set_default_dtype
+    torch.set_default_dtype(before)
+
+
+def twins():
+    """Two networks that are the same, of which neither has derived anything of its weights yet."""
+    with torch.inference_mode(False):
+        network = UNet2DModel(**SMALL, **PLAIN).eval().requires_grad_(False).to(memory_format=LAST)
+        return network, deepcopy(network)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_torchs_default_dtype_does_not_matter(dtype, default_dtype):
+    network, twin = twins()
+    x = torch.randn(2, 3, 16, 16)
+    wanted = network(x, 500.0)
+    default_dtype(dtype)
+    found = twin(x, 500.0)
+    assert found.dtype == torch.float32 and torch.equal(found, wanted)
+
+
+def test_torchs_default_device_does_not_matter():
+    network, twin = twins()
+    x = torch.randn(2, 3, 16, 16)
+    wanted = network(x, 500.0)
+    with torch.device("meta"):
+        found = twin(x, 500.0)
+    assert torch.equal(found, wanted)
 
 
 def test_skips_may_lie_otherwise():

@@ -191,8 +191,8 @@ def group_norm(
     steps = max(triton.cdiv(tiles * count, _PROGRAMS), triton.cdiv(tiles, _PARTS))
     parts = triton.cdiv(tiles, steps)
     whole = x if beside is None else _like(x, channels)
-    sums = torch.empty(count, parts, 2, channels, device=x.device)
-    table = torch.empty(count, 2, channels, device=x.device)
+    sums = torch.empty((count, parts, 2, channels), dtype=torch.float32, device=x.device)
+    table = torch.empty((count, 2, channels), dtype=torch.float32, device=x.device)
     steers = [weight.expand(1, -1) if part is None else part for part in (add, scale, shift)]
     group = channels // groups
     y = torch.empty_like(whole) if add is None else whole
@@ -269,7 +269,10 @@ def split(x: Tensor) -> Tensor:
         (2 N, C, H, W), channels last: all that is rounded, then all that is left.
     """
     both = torch.empty(
-        (2 * len(x), *x.shape[1:]), device=x.device, memory_format=torch.channels_last
+        (2 * len(x), *x.shape[1:]),
+        dtype=torch.float32,
+        device=x.device,
+        memory_format=torch.channels_last,
     )
     count = x.numel()
     with torch.cuda.device_of(x):

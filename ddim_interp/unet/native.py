@@ -100,8 +100,8 @@ def group_norm(
     y = torch.empty_like(whole) if add is None else whole
     copies = _LANES // math.gcd(_LANES, channels)  # of all channels, in whole vectors
     part = max(1, _PART // (channels * copies)) * copies
-    sums = torch.empty(count, -(-rows // part), 2, channels)
-    table = torch.empty(count, 2, copies, channels)
+    sums = _room(x, count, -(-rows // part), 2, channels)
+    table = _room(x, count, 2, copies, channels)
     _functions().group_norm(
         x.dtype == torch.bfloat16, torch.get_num_threads(),
         _at(x), _at(beside), _at(whole), _at(y), _at(weight), _at(bias), *map(_at, steers),
@@ -205,7 +205,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     across, across_d = _filled(pixels), _filled(d)
     room = d * across + pixels * across_d + _ROWS * (across + d + across_d) + _LANES
     part = pixels if count * heads >= 2 * threads else 8 * _ROWS
-    rooms = torch.empty(threads, _filled(room))  # for each thread one that begins in a whole vector
+    rooms = _room(q, threads, _filled(room))  # for each thread one that begins in a whole vector
     q, k, v = (each.to(q.dtype).contiguous() for each in (q, k, v))
     y = torch.empty_like(q)
     _functions().attend(
@@ -232,8 +232,16 @@ def _at(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
+def _room(x: Tensor, *shape: int) -> Tensor:
+    """Room to compute x's sums in, whatever the user's default dtype and device are."""
+    return torch.empty(shape, dtype=torch.float32, device=x.device)
+
+
 def _like(x: Tensor, channels: int, height: int, width: int) -> Tensor:
     """Feature maps for x's pictures, not written yet, channels last."""
     return torch.empty(
-        (len(x), channels, height, width), dtype=x.dtype, memory_format=torch.channels_last
+        (len(x), channels, height, width),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
     )

@@ -52,6 +52,7 @@ def halved_weights(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]
             [0, 0, -1],
         ],
         dtype=torch.float64,
+        device=weight.device,
     )
     six = torch.einsum("ks,ocrs->kocr", rows, weight.detach().double())
     added = weight.new_zeros(6, out)
