@@ -6,6 +6,7 @@ is read: diffusers writes it.
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 from ddim_interp.errors import DdimInterpError, ModelError
@@ -86,8 +87,8 @@ class _BadValue(Exception):
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen = dict(pairs)
     if len(seen) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _BadValue(f"gives {next(key for key in keys if keys.count(key) > 1)!r} twice")
+        times = Counter(key for key, _ in pairs)
+        raise _BadValue(f"gives {next(key for key in times if times[key] > 1)!r} twice")
     return seen
 
 

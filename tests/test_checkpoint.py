@@ -415,6 +415,14 @@ def test_json_that_is_no_config_is_refused(folder: Path, text: bytes, says: str)
         (folder / file).write_bytes(good)
 
 
+@pytest.mark.parametrize("again", [(0,), (20_000,), (39_999,), (30_000, 7)], ids=str)
+def test_among_many_keys_the_first_that_comes_twice_is_named(again: tuple[int, ...]) -> None:
+    keys = [*range(40_000), *again]
+    text = "{" + ", ".join(f'"k{key}": 1' for key in keys) + "}"
+    with pytest.raises(ModelError, match=f"'k{min(again)}' twice"):
+        parse_object(text.encode(), "config.json")
+
+
 def test_errors_of_json_are_the_caller_s() -> None:
     with pytest.raises(LatentsError):
         parse_object(b"[]", "metadata", LatentsError)
