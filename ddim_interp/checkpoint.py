@@ -38,7 +38,7 @@ from ddim_interp.autoencoder import (
     build_autoencoder,
 )
 from ddim_interp.errors import InputMissingError, ModelError, OutputError
-from ddim_interp.files import StrPath, sha256_file, shown, write_bytes
+from ddim_interp.files import StrPath, check_output, sha256_file, shown, write_bytes
 from ddim_interp.networks import (
     NETWORKS,
     Network,
@@ -75,6 +75,7 @@ PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 M = TypeVar("M", bound=nn.Module)
 
 _WEIGHTS = "diffusion_pytorch_model"
+_WEIGHTS_FILE = f"{_WEIGHTS}.safetensors"  # as written here
 _PIPELINES = {"DDIMPipeline", "DDPMPipeline", "PNDMPipeline"}
 _LATENT_PIPELINES = {"LDMPipeline"}
 _ROLES = ("vqvae", "vae")  # what an autoencoder is called in an index
@@ -475,17 +476,19 @@ def write_checkpoint(
         StorageError: The disk is full, or fails.
     """
     folder = Path(folder)
-    weights = folder / "unet" / f"{_WEIGHTS}.safetensors"
+    weights = folder / "unet" / _WEIGHTS_FILE
     if not overwrite and (weights.exists() or (folder / "model_index.json").exists()):
         raise OutputError(f"{shown(folder)} holds a model already; choose another folder.")
+    networks = ("unet", *(_ROLES[:1] if autoencoder else ()))
     try:
-        for part in ("unet", "scheduler", *(_ROLES[:1] if autoencoder else ())):
+        for part in (*networks, "scheduler"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        weights.unlink(missing_ok=True)  # the weights come last: without them this is no model
     except OSError as error:
         raise OutputError(
             f"{shown(folder)} cannot be created: {error.strerror}; choose another folder."
         ) from error
+    for part in networks:
+        _remove(folder / part / _WEIGHTS_FILE)
     scheduler = {"_class_name": "DDIMScheduler", **scheduler_config.to_dict()}
     network = str(unet.config.to_dict()["_class_name"])
     index = {
@@ -495,26 +498,47 @@ def write_checkpoint(
     }
     if autoencoder:
         index[_ROLES[0]] = ["diffusers", autoencoder.config.kind]
-        place = folder / _ROLES[0]
-        _write_json(place / "config.json", autoencoder.config.to_dict())
-        state = autoencoder.network.state_dict()
-        metadata = {"format": "pt"}
-        write_tensors(place / f"{_WEIGHTS}.safetensors", state, metadata, overwrite=True)
+        _write_part(folder / _ROLES[0], autoencoder.config.to_dict(), autoencoder.network)
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     _write_json(folder / "model_index.json", index)
-    write_network(folder / "unet", unet)
+    _write_part(folder / "unet", unet.config.to_dict(), unet)
 
 
 def write_network(folder: StrPath, unet: Network, *, overwrite: bool = False) -> None:
     """Write a bare network, `config.json` and weights, into a folder that exists.
 
+    Args:
+        folder: The folder.
+        unet: The network; its weights keep their dtype.
+        overwrite: Whether a network in that folder may be replaced.
+
     Raises:
-        OutputError: The folder holds weights already, or cannot be written to.
+        OutputError: The folder holds a network already, or cannot be written to.
         StorageError: The disk is full, or fails.
     """
-    weights = Path(folder) / f"{_WEIGHTS}.safetensors"
-    _write_json(Path(folder) / "config.json", unet.config.to_dict())
-    write_tensors(weights, unet.state_dict(), {"format": "pt"}, overwrite=overwrite)
+    folder = Path(folder)
+    for name in ("config.json", _WEIGHTS_FILE):
+        check_output(folder / name, overwrite=overwrite)
+    _remove(folder / _WEIGHTS_FILE)
+    _write_part(folder, unet.config.to_dict(), unet)
+
+
+def _remove(weights: Path) -> None:
+    """Remove earlier weights, if there are any, before a file beside them is replaced.
+
+    The new ones come last, so that until then this is no model, and never one of two halves.
+    """
+    try:
+        weights.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{shown(weights)} cannot be replaced: {error.strerror}; choose another folder."
+        ) from error
+
+
+def _write_part(folder: Path, config: Mapping[str, Any], network: nn.Module) -> None:
+    _write_json(folder / "config.json", config)
+    write_tensors(folder / _WEIGHTS_FILE, network.state_dict(), {"format": "pt"})
 
 
 def _few(names: Collection[str]) -> str:

@@ -14,7 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ddim_interp import checkpoint
-from ddim_interp.checkpoint import find_parts, read_checkpoint, read_configs, write_checkpoint
+from ddim_interp.checkpoint import (
+    find_parts,
+    read_checkpoint,
+    read_configs,
+    write_checkpoint,
+    write_network,
+)
 from ddim_interp.errors import (
     DdimInterpError,
     InputMissingError,
@@ -154,6 +160,51 @@ def test_a_write_that_fails_leaves_no_model(
         write_checkpoint(target, unet, SchedulerConfig(), overwrite=overwrite)
     with pytest.raises(ModelError, match="no weights"):
         read_checkpoint(target)
+
+
+@pytest.mark.parametrize("left", ["both", "config.json", WEIGHTS[5:]])
+def test_a_network_is_replaced_only_when_asked(folder: Path, left: str) -> None:
+    place = folder / "unet"
+    if left != "both":
+        (kept,) = (path for path in place.iterdir() if path.name != left)
+        kept.unlink()
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    other = UNet2DModel(**TINY | {"attention_head_dim": 8})
+    with pytest.raises(OutputError, match="exists; choose another name"):
+        write_network(place, other)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    write_network(place, other, overwrite=True)
+    assert read_checkpoint(place).unet_config == other.config
+
+
+def test_a_network_that_cannot_be_written_is_no_half_of_one(
+    folder: Path, unet: UNet2DModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    other = UNet2DModel(**TINY | {"attention_head_dim": 8})  # whose weights have the same shapes
+    with pytest.raises(StorageError):
+        write_network(folder / "unet", other, overwrite=True)
+    for place in (folder, folder / "unet"):
+        with pytest.raises(ModelError, match="no weights"):
+            read_checkpoint(place)
+
+
+def test_weights_that_cannot_be_removed_are_left_with_their_config(
+    folder: Path, unet: UNet2DModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", stuck)
+    other = UNet2DModel(**TINY | {"attention_head_dim": 8})
+    with pytest.raises(OutputError, match="cannot be replaced: Operation not permitted"):
+        write_network(folder / "unet", other, overwrite=True)
+    with pytest.raises(OutputError, match="cannot be replaced: Operation not permitted"):
+        write_checkpoint(folder, other, SchedulerConfig(), overwrite=True)
+    assert torch.equal(output(read_checkpoint(folder).unet), output(unet))
 
 
 # diffusers and we open each other's folders
