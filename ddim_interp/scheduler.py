@@ -86,7 +86,9 @@ class _Scheduler:
         diffusers. Where η = 1 takes nearly all of the noise away, that decides the fourth digit.
         """
         level = self.schedule.level(timestep) if timestep >= 0 else self.schedule.clean
-        return Level(level.timestep, cast(float, torch.tensor(level.alpha_bar)))
+        # On the CPU a scalar goes with pictures anywhere.
+        alpha_bar = torch.tensor(level.alpha_bar, dtype=torch.float32, device="cpu")
+        return Level(level.timestep, cast(float, alpha_bar))
 
     def _bound(self) -> Bound | None:
         config = self.config
@@ -115,7 +117,7 @@ class DDIMScheduler(_Scheduler):
     @property
     def final_alpha_cumprod(self) -> Tensor:
         """ᾱ of the level beyond the table."""
-        return torch.tensor(self.schedule.final_alpha_cumprod)
+        return torch.tensor(self.schedule.final_alpha_cumprod, dtype=torch.float32)
 
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None
@@ -266,10 +268,47 @@ class DDIMInverseScheduler(_Scheduler):
         self.num_inference_steps = num_inference_steps
         self.timesteps = torch.tensor([int(t) for t in reversed(chosen)], device=device)
 
-    def step(self, model_output: Tensor, timestep: Timestep, sample: Tensor) -> DDIMSchedulerOutput:
-        """Carry `sample` from `timestep − T // S` up to `timestep`."""
+    @overload
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Timestep,
+        sample: Tensor,
+        return_dict: Literal[True] = ...,
+    ) -> DDIMSchedulerOutput: ...
+
+    @overload
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Timestep,
+        sample: Tensor,
+        return_dict: Literal[False],
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Timestep,
+        sample: Tensor,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """Carry `sample` from `timestep − T // S` up to `timestep`.
+
+        Args:
+            model_output: What the network said of `sample` at `timestep`.
+            timestep: Where `sample` is to be.
+            sample: x at the level before, (N, C, H, W).
+            return_dict: Whether to return an object with names, or a plain tuple.
+
+        Raises:
+            ArgumentError: `set_timesteps` has not been called.
+        """
         s, t = self._level(int(timestep) - self._stride()), self._level(int(timestep))
         x_0, eps = split_output(model_output, sample, s, self.config.prediction_type)
         if self.config.clip_sample:
             x_0 = clip_to(self.config.clip_sample_range)(x_0)
-        return DDIMSchedulerOutput(add_noise(x_0, eps, t), x_0)
+        prev_sample = add_noise(x_0, eps, t)
+        if return_dict:
+            return DDIMSchedulerOutput(prev_sample, x_0)
+        return prev_sample, x_0

@@ -4,6 +4,7 @@ That its steps are diffusers' own is shown in test_parity_scheduler and test_gol
 """
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,14 @@ def test_an_inverse_step_with_the_same_noise_undoes_a_step() -> None:
         assert_close(up.step(eps, t, there).prev_sample, x, rtol=0, atol=1e-5)
 
 
-def test_a_step_returns_names_or_a_tuple() -> None:
+@both
+def test_a_step_returns_names_or_a_tuple(face: Any) -> None:
     x, eps = draw([0, 1], SHAPE).split(1)
-    named = ready().step(eps, 500, x)
+    scheduler = face()
+    scheduler.set_timesteps(10)
+    named = scheduler.step(eps, 500, x)
     assert isinstance(named, DDIMSchedulerOutput)
-    prev_sample, x_0 = ready().step(eps, 500, x, return_dict=False)
+    prev_sample, x_0 = scheduler.step(eps, 500, x, return_dict=False)
     assert torch.equal(named.prev_sample, prev_sample)
     assert torch.equal(named.pred_original_sample, x_0)
     assert x_0.abs().max() <= 1
@@ -87,6 +91,31 @@ def test_a_step_keeps_the_dtype(dtype: torch.dtype) -> None:
     x, eps = draw([0, 1], SHAPE).to(dtype).split(1)
     step = ready(thresholding=dtype == torch.float64).step(eps, 500, x, eta=0.5)
     assert step.prev_sample.dtype == step.pred_original_sample.dtype == dtype
+
+
+@pytest.fixture
+def default_dtype() -> Iterator[Callable[[torch.dtype], None]]:
+    before = torch.get_default_dtype()
+    yield torch.set_default_dtype
+    torch.set_default_dtype(before)
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_torchs_defaults_do_not_matter(
+    face: Any, dtype: torch.dtype, default_dtype: Callable[[torch.dtype], None]
+) -> None:
+    x, eps = draw([0, 1], SHAPE).split(1)
+    scheduler = face()
+    scheduler.set_timesteps(10)
+    wanted = scheduler.step(eps, 500, x).prev_sample
+    with torch.device("meta"):
+        assert torch.equal(scheduler.step(eps, 500, x).prev_sample, wanted)
+    default_dtype(dtype)
+    assert torch.equal(scheduler.step(eps, 500, x).prev_sample, wanted)
+    assert DDIMScheduler(set_alpha_to_one=False).final_alpha_cumprod == torch.tensor(
+        0.9999, dtype=torch.float32
+    )
 
 
 def test_samples_are_fed_to_the_network_as_they_are() -> None:
