@@ -89,8 +89,8 @@ class Compiled:
             run = self._compiler(self._answer)
             run(*inputs)
         except Exception as error:  # compilers fail in as many ways as there are machines
-            self._gave_up = True
             self._excuse(error, "The network could not be compiled and runs as it is")
+            self._gave_up = True
             return False
         if inputs[0].is_cuda:
             try:

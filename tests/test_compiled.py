@@ -70,11 +70,22 @@ def test_where_nothing_compiles_the_network_runs_and_one_line_says_so():
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_compiler():
-    def hungry(x):
-        raise RuntimeError("CUDA out of memory.")
+    seen = []
 
+    def hungry(x):
+        if len(x) > 2:
+            raise RuntimeError("CUDA out of memory.")
+        return x + 1
+
+    def compiler(network):
+        return lambda x: (seen.append(len(x)), network(x))[1]
+
+    compiled = Compiled(hungry, compiler, size=4)
     with pytest.raises(RuntimeError, match="out of memory"):
-        Compiled(hungry, unchanged)(torch.zeros(2))
+        compiled(torch.zeros(4))
+    assert compiled(torch.zeros(2)).tolist() == [1, 1]
+    assert compiled(torch.zeros(1)).tolist() == [1]
+    assert seen == [4, 2, 2, 2], "smaller batches are compiled, and not filled up to that one"
 
 
 def test_frames_are_drawn_by_the_compiled_network_and_inversion_is_not(tiny_folder, monkeypatch):
