@@ -19,7 +19,7 @@ from ddim_interp.network_config import StrictConfig
 from ddim_interp.shapes import Images
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
-from ddim_interp.unet.rules import Rule, flag, pair_or_one, several, whole
+from ddim_interp.unet.rules import Rule, even, flag, pair_or_one, several, whole
 
 __all__ = ["LucidConfig", "LucidUnet"]
 
@@ -29,7 +29,7 @@ _RULES: dict[str, Rule] = {
     "in_channels": _channels,
     "out_channels": _channels,
     "init_channels": _channels,
-    "time_channels": whole(4, 65536),
+    "time_channels": even(4, 65536),  # as many sines as cosines
     "block_out_channels": several(_channels, 16),
     "full_attention": several(flag, 16),
     "heads": whole(1, 1024),

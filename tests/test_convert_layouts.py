@@ -884,6 +884,7 @@ def test_lucidrains_checkpoints_that_cannot_be_used_are_refused_in_one_line(
     [
         ({"_class_name": "os.system"}, "this program knows UNet2DModel, LucidUnet, AdmUnet"),
         ({"heads": "many"}, "a whole number from 1 to 1024"),
+        ({"time_channels": 33}, "time_channels=33 cannot be used; it is an even number from 4"),
         ({"depth": 3}, "'depth' is not an option of LucidUnet"),
         ({"full_attention": [True]}, "give as many"),
         ({"heads": 3}, "misshapen"),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 __all__ = [
     "Rule",
+    "even",
     "flag",
     "number",
     "one_of",
@@ -33,6 +34,14 @@ def whole(low: int, high: int) -> Rule:
     return Rule(
         f"a whole number from {low} to {high}",
         lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high,
+    )
+
+
+def even(low: int, high: int) -> Rule:
+    """An even integer in [low, high]."""
+    return Rule(
+        f"an even number from {low} to {high}",
+        lambda v: isinstance(v, int) and whole(low, high).holds(v) and v % 2 == 0,
     )
 
 
