@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddim_interp.adm import AdmUnet
 from ddim_interp.errors import ArgumentError, ModelError
+from ddim_interp.lucid import LucidUnet
 from ddim_interp.unet import UNet2DModel, UNetConfig, check_size, count_flops, modern_keys, resnet
 from ddim_interp.unet.attention import Attention
 from ddim_interp.unet.embedding import Fourier, Learned, Positional
@@ -45,6 +47,7 @@ SKIPPING: dict[str, Any] = {
     "time_embedding_type": "fourier",
     "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
 }
+WIDE: dict[str, Any] = SMALL | {"block_out_channels": [16, 64, 64, 64], "attention_head_dim": 64}
 KINDS = {"plain": SMALL, "skipping": SKIPPING}
 
 
@@ -148,6 +151,24 @@ def test_how_a_processor_adds_the_timestep_changes_nothing(monkeypatch) -> None:
         by_rows = unet(x.bfloat16(), t)
         monkeypatch.setattr(resnet, "_over_rows", lambda time, _: time)
         assert torch.equal(unet(x.bfloat16(), t), by_rows)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("kind", [*KINDS, "wide heads", "adm", "lucid"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_pictures_are_answered_with_none(kind: str, mode: Any, dtype: torch.dtype) -> None:
+    unet: nn.Module
+    if kind == "adm":
+        unet = AdmUnet(block_out_channels=(32,), attention=(True,), layers_per_block=1, num_heads=2)
+    elif kind == "lucid":
+        unet = LucidUnet(block_out_channels=(8, 16), full_attention=(False, True))
+    else:
+        unet = network(KINDS.get(kind, WIDE))
+    unet = unet.to(dtype, memory_format=torch.channels_last)
+    with mode():
+        for t in (5.0, torch.zeros(0)):
+            y = unet(pictures(0).to(dtype), t)
+            assert (len(y), y.shape[2:], y.dtype) == (0, (16, 16), dtype)
 
 
 def test_the_timestep_keeps_float32_in_a_bfloat16_network() -> None:

@@ -56,8 +56,9 @@ class Attention(nn.Module):
         if q.shape[2] <= _NARROW * self.heads and (kernels := native_for(q)):
             seen: Tensor = kernels.attend(q, k, v, self.heads)
             return seen
+        d = q.shape[2] // self.heads
         q, k, v = (
-            each.reshape(*each.shape[:2], self.heads, -1).transpose(1, 2)  # (N, heads, HW, d)
+            each.reshape(*each.shape[:2], self.heads, d).transpose(1, 2)  # (N, heads, HW, d)
             for each in (q, k, v)
         )
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
