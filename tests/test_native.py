@@ -1,5 +1,6 @@
 """What runs on a processor between two convolutions, in C: beside the formulas in float64."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -293,6 +294,11 @@ def test_one_can_do_without(name, value, tmp_path):
     program = "from ddim_interp.unet import native; raise SystemExit(native.has_native())"
     around = {"DDIM_INTERP_CACHE": str(tmp_path), "PATH": os.defpath, name: value}
     assert subprocess.run([sys.executable, "-c", program], env=around).returncode == 0
+
+
+def test_a_library_without_them_is_as_none(monkeypatch):
+    monkeypatch.setattr(native, "load_c_library", lambda *_: ctypes.CDLL(None))
+    assert native._library.__wrapped__() is None
 
 
 def test_processors_on_which_they_were_not_measured_do_without():

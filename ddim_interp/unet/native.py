@@ -47,10 +47,14 @@ def _library() -> CDLL | None:
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return None
     library = load_c_library(Path(__file__).with_name("native.c"), "-mprefer-vector-width=512")
-    if library is not None:
+    if library is None:
+        return None
+    try:
         for name, types in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = types, None
+    except AttributeError:  # whatever was compiled, it was not this
+        return None
     return library
 
 
