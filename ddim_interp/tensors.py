@@ -19,11 +19,29 @@ from ddim_interp.errors import DdimInterpError, ModelError, StorageError
 from ddim_interp.files import StrPath, atomic_file, open_input, open_part, shown
 from ddim_interp.strict_json import parse_object
 
-__all__ = ["TensorHeader", "read_header", "read_tensors", "write_tensors"]
+__all__ = [
+    "TensorHeader",
+    "can_hold",
+    "check_finite",
+    "read_header",
+    "read_tensors",
+    "write_tensors",
+]
 
 _HEADER_CAP = 10_000_000  # bytes; a network of 10,000 tensors has a header of 1 MB
 
-_DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 _CONVERT = "read it safely with 'ddim-interp models convert SOURCE -o FOLDER'"
 
@@ -80,7 +98,7 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
         dtypes = {key: str(entry["dtype"]) for key, entry in header.items()}
     except (ValueError, TypeError, LookupError, AttributeError):
         raise error(f"{name} has a damaged header; download it again.") from None
-    if strange := sorted(set(dtypes.values()) - _DTYPES):
+    if strange := sorted(set(dtypes.values()) - _DTYPES.keys()):
         raise error(
             f"{name} holds numbers of type {shown(strange[0])[:20]}; this program reads "
             f"{', '.join(sorted(_DTYPES))}."
@@ -88,14 +106,48 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
     return TensorHeader(shapes, dtypes, metadata)
 
 
+def can_hold(tensor: Tensor) -> bool:
+    """Whether a file can hold such a tensor: one that is not sparse, of a type that is read here.
+
+    Example:
+        >>> can_hold(torch.ones(2)), can_hold(torch.ones(2).to_sparse())
+        (True, False)
+    """
+    dense = tensor.layout == torch.strided and not tensor.is_meta
+    return dense and tensor.dtype in _DTYPES.values()
+
+
+def check_finite(
+    tensors: Mapping[str, Tensor], source: str, error: type[DdimInterpError] = ModelError
+) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        tensors: The tensors, by name.
+        source: What to call where they come from.
+        error: What to raise.
+
+    Raises:
+        error: Some tensor holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise error(
+                f"{source} holds NaN or infinity in {name!r}; its training diverged, or the "
+                "file is damaged: get another copy."
+            )
+
+
 def read_tensors(
-    path: StrPath, error: type[DdimInterpError] = ModelError
+    path: StrPath, error: type[DdimInterpError] = ModelError, *, finite: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read every tensor of a file, and its metadata; all numbers are finite.
 
     Args:
         path: A safetensors file.
         error: What to raise for a file that is none.
+        finite: Whether NaN and infinity are refused. Who wants some of the tensors only looks for
+            them in those, by `check_finite`.
 
     Raises:
         InputMissingError: There is no such file.
@@ -121,12 +173,8 @@ def read_tensors(
         ) from None
     except OSError as cause:
         raise StorageError(f"Reading {shown(path)} failed: {cause}.") from cause
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise error(
-                f"{shown(path)} holds NaN or infinity in {name!r}; its training diverged, or the "
-                "file is damaged: get another copy."
-            )
+    if finite:
+        check_finite(tensors, shown(path), error)
     return tensors, dict(header.metadata)
 
 

@@ -137,6 +137,39 @@ def test_nested_names_are_joined_by_dots() -> None:
     assert [name for name, _ in tensors_in(nested)] == ["0.model.conv.weight", "1.0"]
 
 
+UNUSABLE: dict[str, Callable[[], torch.Tensor]] = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "rows": lambda: torch.eye(3).to_sparse_csr(),
+    "complex": lambda: torch.zeros(3, dtype=torch.complex64),
+    "float8": lambda: torch.zeros(3).to(torch.float8_e4m3fn),
+    "nowhere": lambda: torch.empty(3, device="meta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_tensors_that_no_weights_are_made_of_are_passed_over(kind: str, tmp_path: Path) -> None:
+    state = {"model": {"w": torch.ones(2)}, "opt": [UNUSABLE[kind]()]}
+    for name, value in (("both", state), ("alone", state["opt"])):
+        torch.save(value, tmp_path / name)
+    with (tmp_path / "both").open("rb") as file:
+        word, tensors = extract(file)
+        assert (word, list(tensors)) == ("done", ["model.w"])
+    with (tmp_path / "alone").open("rb") as file:
+        assert extract(file) == ("empty", {})
+
+
+def test_what_an_optimizer_holds_does_not_matter(
+    folder: Path, unet: UNet2DModel, tmp_path: Path
+) -> None:
+    odd = {name: make() for name, make in UNUSABLE.items() if name != "rows"}
+    torch.save(unet.state_dict() | odd, folder / "unet/diffusion_pytorch_model.bin")
+    assert same(convert_folder(folder, tmp_path / "out").unet, unet)
+    file = tmp_path / "optimizer.pt"
+    torch.save({"model": {"w": torch.ones(2)}, "opt": [torch.tensor(torch.nan)]}, file)
+    assert unpickle(file).keys() == {"model.w", "opt.0"}
+
+
 def test_a_pickle_without_tensors_is_empty(tmp_path: Path) -> None:
     torch.save({"step": 7, "names": ["a"]}, tmp_path / "model.bin")
     with (tmp_path / "model.bin").open("rb") as file:
@@ -185,7 +218,7 @@ def count(state: dict[str, torch.Tensor]) -> None:
     ("change", "says"),
     [
         (drop, r"1 missing \(conv_in.weight\)"),
-        (spoil, "NaN or infinity in 'conv_in.weight'"),
+        (spoil, "source holds NaN or infinity in 'conv_in.weight'"),
         (count, "'conv_in.bias' in whole numbers"),
     ],
 )
@@ -321,6 +354,38 @@ def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path) -> None:
     assert file.stat().st_size < 10_000
     with pytest.raises(ModelError, match="took more memory or time than its size explains"):
         unpickle(file)
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "\ud800"])
+def test_a_name_that_cannot_be_handed_over_is_told_of_the_users_file(
+    name: str, tmp_path: Path
+) -> None:
+    torch.save({name: torch.ones(1)}, tmp_path / "model.bin")
+    with pytest.raises(ModelError, match=r"model\.bin made the process that reads it fail; down"):
+        unpickle(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        ("raise SystemExit(1)", "made the process that reads it fail"),
+        ("os.abort()", "made the process that reads it fail"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "took more memory or time"),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", "took more memory or time"),
+        ("print('large')", "took more memory or time"),
+        ("print('done')", "made the process that reads it fail"),
+    ],
+)
+def test_each_way_the_child_may_end_has_its_words(
+    ends: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = subprocess.run
+    program = [sys.executable, "-c", f"import os, signal; {ends}"]
+    monkeypatch.setattr(confined.subprocess, "run", lambda _, **options: run(program, **options))
+    (tmp_path / "model.bin").write_bytes(b"\x80\x02.")
+    with pytest.raises(ModelError, match=says) as refusal:
+        unpickle(tmp_path / "model.bin")
+    assert str(tmp_path / "model.bin") in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 WALLS = """

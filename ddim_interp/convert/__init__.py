@@ -25,6 +25,7 @@ from ddim_interp.errors import ArgumentError, InputMissingError, ModelError, Sto
 from ddim_interp.files import StrPath, shown
 from ddim_interp.hub import Located
 from ddim_interp.networks import build_network
+from ddim_interp.tensors import check_finite
 from ddim_interp.unet import modern_keys
 
 __all__ = ["LAYOUTS", "Foreign", "as_folder", "convert_folder"]
@@ -129,12 +130,13 @@ def _filled(build: Callable[[], M], weights: Mapping[str, Tensor], source: Path)
     """A network with these weights.
 
     Raises:
-        ModelError: They do not fit it, or are no fractions.
+        ModelError: They do not fit it, are no fractions, or are not finite.
     """
     network = blueprint(build, {k: tuple(w.shape) for k, w in weights.items()}, shown(source))
     weights = modern_keys(weights)
     if odd := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
         raise ModelError(f"{shown(source)} has {odd[0]!r} in whole numbers; weights are fractions.")
+    check_finite(weights, shown(source))
     network.load_state_dict(weights, strict=True, assign=True)
     return network
 

@@ -6,6 +6,7 @@ takes more memory or time than tensors of that size can need. What comes back is
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,20 +14,23 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddim_interp.errors import ModelError
+from ddim_interp.errors import InputMissingError, ModelError
 from ddim_interp.files import open_input, shown
 from ddim_interp.tensors import read_tensors
 
 __all__ = ["is_pickle", "unpickle"]
 
 _MAGICS = (b"PK\x03\x04", *(b"\x80%c" % version for version in range(2, 6)))
+_LIMITS = {getattr(signal, name, None) for name in ("SIGKILL", "SIGXCPU", "SIGXFSZ")}
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # no token among them
 
 _REASONS = {
     "unsafe": "asks for more than tensors, which might run code and was not done; get the model "
     "as safetensors",
-    "empty": "holds no tensors; get the model from another source",
+    "empty": "holds no tensors that weights could be; get the model from another source",
     "damaged": "is no PyTorch file, or a damaged one; download it again",
+    "large": "took more memory or time than its size explains; refused",
+    "": "made the process that reads it fail; download it again, or get the model as safetensors",
 }
 
 
@@ -38,6 +42,8 @@ def is_pickle(path: Path) -> bool:
 
 def unpickle(path: Path) -> dict[str, Tensor]:
     """The tensors in a pickle; names in nested dicts and lists are joined by dots.
+
+    Their numbers need not be finite: an optimizer's may be anything, and nobody wants them.
 
     Args:
         path: A file made by `torch.save`.
@@ -68,10 +74,14 @@ def unpickle(path: Path) -> dict[str, Tensor]:
                 timeout=seconds,
             )
             word = child.stdout.decode(errors="replace").strip()
+            if -child.returncode in _LIMITS:
+                word = "large"
         except subprocess.TimeoutExpired:
-            word = "late"
+            word = "large"
         if word != "done":
-            reason = _REASONS.get(word, "took more memory or time than its size explains; refused")
-            raise ModelError(f"{shown(path)} {reason}.")
-        tensors = read_tensors(Path(empty, "tensors.safetensors"))[0]
+            raise ModelError(f"{shown(path)} {_REASONS.get(word, _REASONS[''])}.")
+        try:
+            tensors = read_tensors(Path(empty, "tensors.safetensors"), finite=False)[0]
+        except (ModelError, InputMissingError):  # of a file whose name the user does not know
+            raise ModelError(f"{shown(path)} {_REASONS['']}.") from None
         return {name: tensor.clone() for name, tensor in tensors.items()}

@@ -15,7 +15,9 @@ from typing import IO, Any
 
 import torch
 
-from ddim_interp.tensors import write_tensors
+from ddim_interp.errors import StorageError
+from ddim_interp.memory import ran_out_of_memory
+from ddim_interp.tensors import can_hold, write_tensors
 
 __all__ = ["extract", "main", "tensors_in"]
 
@@ -41,8 +43,15 @@ def main() -> str:
     _limit(os.fstat(sys.stdin.fileno()).st_size)
     _guard(Path.cwd())
     word, tensors = extract(sys.stdin.buffer)
-    if tensors:
-        write_tensors("tensors.safetensors", tensors)
+    try:
+        if tensors:
+            write_tensors("tensors.safetensors", tensors)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        return "large"
+    except StorageError:  # the limit on its size
+        return "large"
     return word
 
 
@@ -63,12 +72,16 @@ def tensors_in(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors in nested dicts and lists, each with its place as a dotted name.
 
+    Sparse ones, and those of numbers that no weights here are made of, are passed over: they may
+    belong to an optimizer.
+
     Example:
         >>> [name for name, _ in tensors_in([{"ema": {"w": torch.ones(1)}, "step": 7}])]
         ['0.ema.w']
     """
     if isinstance(value, torch.Tensor):
-        yield name, value
+        if can_hold(value):
+            yield name, value
     elif depth and isinstance(value, dict):
         for key, inner in value.items():
             yield from tensors_in(inner, f"{name}.{key}".lstrip("."), depth - 1)
