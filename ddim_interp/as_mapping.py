@@ -1,10 +1,12 @@
 """A config that can be read as diffusers' can: `config.name`, `config["name"]`, `dict(config)`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-__all__ = ["AsMapping"]
+from ddim_interp.errors import ArgumentError
+
+__all__ = ["AsMapping", "by_name"]
 
 
 class AsMapping(Mapping[str, Any]):
@@ -32,3 +34,27 @@ class AsMapping(Mapping[str, Any]):
 
     def _names(self) -> tuple[str, ...]:
         return tuple(field.name for field in fields(self))  # type: ignore[arg-type]
+
+
+def by_name(
+    kind: type[AsMapping], values: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options that were given in order, and those that were given by name, as one.
+
+    Args:
+        kind: The dataclass whose fields they are.
+        values: The first few, in the order of the fields.
+        options: Others.
+
+    Raises:
+        ArgumentError: There are more than fields, or one is given twice.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if len(values) > len(names):
+        raise ArgumentError(
+            f"{len(values)} options were given in order, and there are {len(names)}; name them."
+        )
+    named = dict(zip(names, values, strict=False))
+    if twice := sorted(named.keys() & options.keys()):
+        raise ArgumentError(f"{', '.join(twice)} was given twice, in order and by name; drop one.")
+    return named | dict(options)

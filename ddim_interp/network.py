@@ -1,5 +1,6 @@
 """UNet2DModel with the manners of diffusers, for code written against it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,25 @@ class UNet2DModel(unet.UNet2DModel):
             )
         return cls.wrap(network)
 
-    def save_pretrained(self, folder: StrPath) -> None:
-        """Write `config.json` and safetensors, as diffusers reads them."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_network(folder, self, overwrite=True)
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "UNet2DModel":
+        """A new network of another's config, with random weights.
+
+        Raises:
+            ModelError: No network can be built from it.
+        """
+        own = {key: value for key, value in config.items() if not str(key).startswith("_")}
+        return cls(**(own | overrides))
+
+    def save_pretrained(self, save_directory: StrPath, *, safe_serialization: bool = True) -> None:
+        """Write `config.json` and safetensors, as diffusers reads them.
+
+        Raises:
+            ArgumentError: Pickles are asked for, which nothing here writes.
+        """
+        check_safe(safe_serialization)
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        write_network(save_directory, self, overwrite=True)
 
     def forward(
         self,

@@ -6,7 +6,6 @@ grid for uneven spacings; the toolkit's own verbs use `make_grid`, which does no
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,10 +14,13 @@ from typing import Any, Literal, TypeAlias, cast, overload
 import torch
 from torch import Generator, Tensor
 
+from ddim_interp.as_mapping import by_name
+from ddim_interp.checkpoint import read_configs
 from ddim_interp.denoiser import add_noise, split_output
 from ddim_interp.errors import ArgumentError
-from ddim_interp.files import shown, write_bytes
+from ddim_interp.files import StrPath, shown, write_bytes
 from ddim_interp.grid import timesteps
+from ddim_interp.hub import locate
 from ddim_interp.latents import draw_like_diffusers
 from ddim_interp.schedule import Level, NoiseSchedule, SchedulerConfig
 from ddim_interp.solver import DDIM, Bound, clip_to, threshold_at
@@ -43,7 +45,8 @@ class _Scheduler:
     order = 1
     init_noise_sigma = 1.0
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *values: Any, **options: Any) -> None:
+        options = by_name(SchedulerConfig, values, options)
         known = {field.name for field in fields(SchedulerConfig)}
         for name in options.keys() - known:
             raise ArgumentError(
@@ -66,6 +69,17 @@ class _Scheduler:
                 {key: value for key, value in config.items() if key not in unset}
             )
         return cls(**(config.to_dict() | overrides))
+
+    @property
+    def betas(self) -> Tensor:
+        """What each training step replaces of the variance by noise, (T,): 1 − ᾱ_t/ᾱ_{t−1}."""
+        before = torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])
+        return 1 - self.alphas_cumprod / before
+
+    def __repr__(self) -> str:
+        config, usual = self.config, SchedulerConfig()
+        said = ", ".join(f"{key}={config[key]!r}" for key in config if config[key] != usual[key])
+        return f"{type(self).__name__}({said})"
 
     def __len__(self) -> int:
         return self.config.num_train_timesteps
@@ -101,7 +115,8 @@ class DDIMScheduler(_Scheduler):
     """diffusers' DDIMScheduler: same options, same timesteps, same steps.
 
     Args:
-        **options: The fields of `SchedulerConfig`, with diffusers' names and defaults.
+        *values: The fields of `SchedulerConfig`, in diffusers' order.
+        **options: The same by name, with diffusers' defaults.
 
     Example:
         >>> scheduler = DDIMScheduler(timestep_spacing="trailing")
@@ -110,8 +125,8 @@ class DDIMScheduler(_Scheduler):
         tensor([999, 749, 499, 249])
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *values: Any, **options: Any) -> None:
+        super().__init__(*values, **options)
         self.timesteps = self.timesteps.flip(0)
 
     @property
@@ -225,18 +240,53 @@ class DDIMScheduler(_Scheduler):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], subfolder: str | None = None, **overrides: Any
+        cls,
+        source: StrPath,
+        subfolder: str | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: StrPath | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
     ) -> "DDIMScheduler":
-        """Read a local folder's `scheduler_config.json`."""
-        path = Path(folder) / (subfolder or "") / "scheduler_config.json"
-        config = SchedulerConfig.from_mapping(read_object(path), shown(path))
+        """Read the `scheduler_config.json` of a folder, or that of a model: a folder, or one on the
+        hub, which is then fetched as a whole.
+
+        Args:
+            source: A folder, or `org/name`.
+            subfolder: Where in it; a model's own is found without.
+            revision: Branch, tag or commit on the hub.
+            cache_dir: Instead of the hub's own cache.
+            token: Instead of the hub client's own.
+            local_files_only: Open no connection.
+            **overrides: Options that are to be otherwise.
+
+        Raises:
+            InputMissingError: It looks like a folder and is not there.
+            HubError: The hub cannot be reached, or refuses.
+            ModelError: What is there is no scheduler.
+        """
+        folder = Path(source)
+        if folder.is_dir():
+            places = [
+                folder / place / "scheduler_config.json" for place in (subfolder or "", "scheduler")
+            ]
+            path = next((place for place in places if place.exists()), places[0])
+            config = SchedulerConfig.from_mapping(read_object(path), shown(path))
+        else:
+            located = locate(
+                source, revision=revision, cache_dir=cache_dir, token=token,
+                offline=local_files_only,
+            )  # fmt: skip
+            config = read_configs(located.folder).scheduler
         scheduler: DDIMScheduler = cls.from_config(config, **overrides)
         return scheduler
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, save_directory: StrPath) -> None:
         """Write `scheduler_config.json` as diffusers reads it."""
         text = json.dumps({"_class_name": "DDIMScheduler", **self.config.to_dict()}, indent=2)
-        path = Path(folder)
+        path = Path(save_directory)
         path.mkdir(parents=True, exist_ok=True)
         write_bytes(path / "scheduler_config.json", f"{text}\n".encode(), overwrite=True)
 

@@ -296,3 +296,11 @@ def test_configs_travel_to_diffusers_and_back(option: str, tmp_path: Path) -> No
     assert torch.equal(theirs.alphas_cumprod, ours.alphas_cumprod)
     theirs.save_pretrained(tmp_path / "theirs")
     assert DDIMScheduler.from_pretrained(tmp_path / "theirs").config == ours.config
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+def test_betas_and_positional_options_are_diffusers(schedule: str) -> None:
+    values = (500, 0.001, 0.03, schedule)
+    theirs, ours = diffusers.DDIMScheduler(*values), DDIMScheduler(*values)
+    assert_close(ours.betas, theirs.betas, rtol=1e-4, atol=1e-6)
+    assert dict(ours.config).items() <= dict(theirs.config).items()

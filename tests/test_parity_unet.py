@@ -351,3 +351,13 @@ def test_flops_are_those_of_the_same_network_in_diffusers() -> None:
         theirs(torch.empty(1, 3, 32, 32), torch.zeros(1))
         ours = UNet2DModel(**CIFAR10)
     assert count_flops(ours, 32, 32) == counter.get_total_flops()
+
+
+def test_a_network_of_anothers_config_and_positional_options_are_diffusers() -> None:
+    from ddim_interp import UNet2DModel as Face
+
+    theirs = diffusers.UNet2DModel(16, 1, 1, block_out_channels=(8, 8, 8, 8), norm_num_groups=4)
+    ours = Face.from_config(theirs.config)
+    assert ours.config.sample_size == ours.config["sample_size"] == 16
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert Face(16, 1, 1, block_out_channels=(8, 8, 8, 8), norm_num_groups=4).config == ours.config

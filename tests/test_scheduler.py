@@ -220,3 +220,34 @@ def test_a_saved_config_is_json_that_others_read(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "scheduler_config.json").read_text())
     assert config["_class_name"] == "DDIMScheduler"
     assert config["trained_betas"] == [0.1, 0.2]
+
+
+def test_options_can_be_given_in_diffusers_order():
+    assert (
+        DDIMScheduler(100, 1e-3).config
+        == DDIMScheduler(beta_start=1e-3, num_train_timesteps=100).config
+    )
+    with pytest.raises(ArgumentError, match="beta_start was given twice"):
+        DDIMScheduler(100, 1e-3, beta_start=1e-3)
+    with pytest.raises(ArgumentError, match="16 options were given in order, and there are 15"):
+        DDIMScheduler(*range(16))
+
+
+def test_a_config_is_a_mapping_as_well():
+    config = DDIMScheduler(beta_schedule="scaled_linear").config
+    assert config["beta_schedule"] == config.get("beta_schedule") == config.beta_schedule
+    assert {**config} == config.to_dict() and "eta" not in config and config.get("eta", 1) == 1
+    with pytest.raises(KeyError):
+        config["from_mapping"]
+
+
+def test_what_a_scheduler_prints_is_what_is_not_as_ever():
+    assert repr(DDIMScheduler()) == "DDIMScheduler()"
+    assert repr(DDIMScheduler(clip_sample=False)) == "DDIMScheduler(clip_sample=False)"
+    assert len(repr(DDIMScheduler().schedule)) < 80
+
+
+def test_a_models_own_scheduler_is_found(tiny_folder):
+    direct = DDIMScheduler.from_pretrained(tiny_folder, subfolder="scheduler")
+    assert DDIMScheduler.from_pretrained(tiny_folder).config == direct.config
+    assert DDIMScheduler.from_pretrained(tiny_folder, steps_offset=1).config.steps_offset == 1

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddim_interp.as_mapping import by_name
 from ddim_interp.errors import ArgumentError
 from ddim_interp.shapes import Images
 from ddim_interp.unet.blocks import DownBlock, SkipDownBlock, SkipUpBlock, UNetMidBlock2D, UpBlock
@@ -31,7 +32,8 @@ class UNet2DModel(nn.Module):
     they are, and its `UNet2DModel` takes ours. A new network has random weights.
 
     Args:
-        **options: The fields of `UNetConfig`, which explains them; diffusers' names and defaults.
+        *values: The fields of `UNetConfig`, which explains them, in diffusers' order.
+        **options: The same by name; diffusers' names and defaults.
 
     Attributes:
         config: The options, checked and complete.
@@ -49,8 +51,9 @@ class UNet2DModel(nn.Module):
         torch.Size([2, 3, 16, 24])
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *values: Any, **options: Any) -> None:
         super().__init__()
+        options = by_name(UNetConfig, values, options)
         self.config = config = UNetConfig.from_mapping(options, source="UNet2DModel")
         channels = config.block_out_channels
 
