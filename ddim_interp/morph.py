@@ -250,7 +250,10 @@ class Morph:
         perceptual = self.style.pace == "perceptual"
         with Spool() as spool:
             kept: dict[float, int] = {}  # u -> number in the spool
-            times = self._retime(spool, kept, counted, watch) if perceptual else self.times
+            if perceptual:
+                times = self._retime(spool, kept, counted, watch)
+            else:
+                times = _retraced(self.times) if self._comes_back_the_same_way else self.times
             stops, repeats = torch.unique_consecutive(times, return_counts=True)
             fresh = [u for u in dict.fromkeys(stops.tolist()) if u not in kept]
             drawn = iter(watch(self._drawn(fresh, counted, watch), len(fresh), "drawing"))
@@ -259,9 +262,15 @@ class Morph:
                     frame = spool[kept[u]]
                 else:
                     frame = next(drawn)
-                    if self.style.boomerang:
+                    if self.style.boomerang or self._comes_back_the_same_way:
                         kept[u] = spool.append(frame)
                 yield from [frame] * repeat
+
+    @property
+    def _comes_back_the_same_way(self) -> bool:
+        """Whether the path is at u where it is at 1 − u: a loop through two keyframes."""
+        style = self.style
+        return style.loop and len(self.keyframes) == 2 and style.times is None
 
     def _retime(
         self, spool: Spool, kept: dict[float, int], counted: CountCalls | None, watch: Watch
@@ -445,3 +454,9 @@ class Morph:
     def report(self) -> list[dict[str, Any]]:
         """For each keyframe: what it is, and how well it was inverted."""
         return [keyframe.report() for keyframe in self.keyframes]
+
+
+def _retraced(u: Tensor) -> Tensor:
+    """Places of a path that comes back the same way, on its first half; but for rounding equal
+    ones are equal."""
+    return torch.where(u > 0.5, 1 - u, u).mul(2**40).round().div(2**40)

@@ -15,6 +15,7 @@ from ddim_interp.images import from_frames, open_image
 from ddim_interp.pace import distances, unevenness
 from ddim_interp.perceptual import perceive
 from ddim_interp.solver import DDIM, ImplicitEquation
+from ddim_interp.watch import unwatched
 
 FAST = Plan(steps=6, solver=DDIM(equation=ImplicitEquation(passes=6, tolerance=1e-4)))
 
@@ -291,3 +292,17 @@ def test_realism_takes_no_more_pictures_at_once_than_the_film(tiny, pictures):
 
     film.realism(watched)
     assert largest == 2
+
+
+def test_a_loop_through_two_pictures_draws_each_of_its_pictures_once(tiny, pictures):
+    film = tiny.morph(pictures, plan=FAST, frames=12, loop=True, tolerance=0.0)
+    counted = CountCalls(film.model.for_frames)
+    frames = list(film.draw(counted))
+    assert counted.nfe == 5 * FAST.steps, "five pictures lie between the two"
+    for there, back in zip(frames[1:6], reversed(frames[7:]), strict=True):
+        np.testing.assert_array_equal(there, back)
+    alone = [
+        next(replace(film, style=replace(film.style, raw=False))._drawn([u], None, unwatched))
+        for u in film.times.tolist()
+    ]
+    np.testing.assert_allclose(np.stack(frames).astype(int), np.stack(alone), atol=1)
