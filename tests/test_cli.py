@@ -1,11 +1,13 @@
 """The command line: its contracts, and every way to hold it wrong."""
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +205,22 @@ def test_choices_match_the_registries():
     assert options.SPACINGS == tuple(SPACINGS)
     assert options.SOLVERS == ("auto", *SOLVERS)
     assert options.DTYPES == ("auto", *DTYPES)
+
+
+def test_an_option_that_several_commands_take_is_spelled_once():
+    spelled = Counter(
+        node.args[-1 if node.args[0].value == "-o" else 0].value
+        for path in Path(options.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.option"
+    )
+    twice = {name for name, times in spelled.items() if times > 1}
+    assert twice == {"--steps", "--seeds", "--columns", "--config"}, "each its own"
+    assert {"--json", "--class-label"} <= spelled.keys()
+
+
+def test_a_run_carries_every_option_of_its_own():
+    assert options.Run.__annotations__["class_label"] == int | None
 
 
 @pytest.mark.parametrize("command", list(cli.list_commands(None)))

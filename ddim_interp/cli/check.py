@@ -40,9 +40,7 @@ class _Steps(click.ParamType[tuple[int, ...]]):
     metavar="NAME",
     help="A solver, or all; may be given several times.  [default: ddim-naive, auto]",
 )
-@click.option(
-    "--spacing", type=click.Choice(options.SPACINGS), default="log-snr", help="How steps are laid."
-)
+@options.spacing_option("log-snr")
 @click.option("--seeds", type=options.Seeds(), default="0,1", help="Noise to take there and back.")
 @click.option(
     "--report",
@@ -52,12 +50,8 @@ class _Steps(click.ParamType[tuple[int, ...]]):
     help="Also write it all to an HTML file.",
 )
 @click.option("--repairs", is_flag=True, help="Also show what repairs of the latents would cost.")
-@click.option(
-    "--dither/--no-dither",
-    default=True,
-    help="Give pictures the noise that the model expects at t = 0, and take it off again.",
-)
-@click.option("--strict", is_flag=True, help="Exit with 1 if the verdict is bad.")
+@options.dither_option(True)
+@options.strict_option
 @options.run_options(resume=False)
 def check(
     run: options.Run,

@@ -8,7 +8,7 @@ __all__ = ["doctor"]
 
 
 @click.command(epilog="Example:  ddim-interp doctor --json > state.json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@options.json_option
 def doctor(as_json: bool) -> None:
     """Report versions, devices, encoders, cache and disk: what to paste into a bug report."""
     from ddim_interp.diagnosis import diagnose

@@ -15,12 +15,10 @@ __all__ = ["grid"]
 @click.option("--rows", default=5, help="Pictures down.")
 @click.option("--columns", type=int, help="Pictures across; 5 if not given.")
 @click.option("--across", type=int, help="Keyframes in a row of a larger table; 2 if not given.")
-@click.option(
-    "--blend", type=click.Choice(options.BLENDS), default="slerp", help="What lies between."
-)
-@click.option("--raw", is_flag=True, help="Decode the corners too, instead of showing them.")
+@options.blend_option
+@options.raw_option
 @options.plan_options
-@options.dither_option
+@options.dither_option()
 @options.run_options()
 def grid(
     run: options.Run,

@@ -11,7 +11,7 @@ __all__ = ["info"]
 
 @click.command(epilog="Example:  ddim-interp info morph.mp4")
 @click.argument("file", type=options.FILE, metavar="FILE")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@options.json_option
 def info(file: str, as_json: bool) -> None:
     """Show the recipe inside a film, a picture, a folder of frames or a latent file."""
     from ddim_interp.latent_file import read_latents_recipe

@@ -13,9 +13,9 @@ __all__ = ["invert"]
 @click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
 @options.plan_options
-@options.dither_option
+@options.dither_option()
 @options.repair_option
-@click.option("--strict", is_flag=True, help="Exit with 1 if a verdict is bad.")
+@options.strict_option
 @options.run_options()
 def invert(
     run: options.Run,

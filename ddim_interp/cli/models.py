@@ -15,7 +15,7 @@ def models() -> None:
 
 
 @models.command("list", epilog="Example:  ddim-interp models list --json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@options.json_option
 def list_models(as_json: bool) -> None:
     """List the model in the package and those in the hub's cache."""
     from ddim_interp.hub import cached_models, locate
@@ -52,8 +52,8 @@ def pull(source: str, as_json: bool, quiet: bool) -> None:
 
 @models.command("show", epilog="Example:  ddim-interp models show google/ddpm-cat-256")
 @click.argument("source", type=options.FILE, required=False)
-@click.option("--offline", is_flag=True, help="Open no connection.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@options.offline_option
+@options.json_option
 def show(source: str | None, offline: bool, as_json: bool) -> None:
     """Show a model's architecture, schedule, traps and cost.
 
@@ -84,9 +84,9 @@ def show(source: str | None, offline: bool, as_json: bool) -> None:
 )
 @click.option("--file", metavar="NAME", help="Which checkpoint of the hub's, if it holds several.")
 @options.output_option("The folder to make.")
-@click.option("--offline", is_flag=True, help="Open no connection.")
+@options.offline_option
 @options.overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@options.json_option
 def convert(
     source: str,
     config: str | None,

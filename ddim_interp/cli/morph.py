@@ -16,9 +16,7 @@ __all__ = ["morph"]
 @options.output_option("The film: .gif .mp4 .webm .webp .apng .png (a filmstrip), or a folder.")
 @click.option("--frames", default=60, help="Frames in all.")
 @click.option("--fps", default=30.0, help="Frames a second.")
-@click.option(
-    "--blend", type=click.Choice(options.BLENDS), default="slerp", help="Curve between keyframes."
-)
+@options.blend_option
 @click.option(
     "--ease",
     default="linear",
@@ -53,7 +51,7 @@ __all__ = ["morph"]
 )
 @click.option("--loop", is_flag=True, help="Return to the first keyframe.")
 @click.option("--boomerang", is_flag=True, help="Go back the way it came.")
-@click.option("--raw", is_flag=True, help="Leave decoded frames as they are, at the ends too.")
+@options.raw_option
 @click.option(
     "--paste",
     is_flag=True,
@@ -86,9 +84,9 @@ __all__ = ["morph"]
 )
 @options.repair_option
 @click.option("--realism", is_flag=True, help="Say in --json how real the middles are.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if an inversion's verdict is bad.")
+@options.strict_option
 @options.plan_options
-@options.dither_option
+@options.dither_option()
 @options.run_options()
 def morph(
     run: options.Run,

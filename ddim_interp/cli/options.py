@@ -1,6 +1,9 @@
-"""Every option that more than one command takes, spelled once.
+"""Every option that means the same to more than one command, spelled once.
 
 --steps --spacing --solver --depth      how to walk the noise axis: a `Plan`
+--dither --repair                       what is done to pictures before, to latents after
+--blend --raw                           what is seen between keyframes, and at them
+--strict                                what a bad verdict means
 -o                                      what to write
 
 and these, which `run_options` hands to a command in one piece, as a `Run`:
@@ -40,21 +43,25 @@ __all__ = [
     "Numbers",
     "Run",
     "Seeds",
+    "blend_option",
     "dither_option",
     "fetch",
+    "json_option",
+    "offline_option",
     "output_option",
     "overwrite_option",
     "plan_options",
     "print_json",
+    "raw_option",
     "repair_option",
     "run_options",
     "say",
+    "spacing_option",
+    "strict_option",
     "talk_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_CLASS = "ddim_interp.class_label"
 
 # Copies of the registries' keys: importing those would import torch, and `-h` should be instant.
 # A test compares them.
@@ -139,6 +146,8 @@ def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+offline_option = click.option("--offline", is_flag=True, help="Open no connection.")
+
 _model_options = _stack(
     click.option(
         "--model",
@@ -160,24 +169,27 @@ _model_options = _stack(
         help="Compile the network for frames, which takes a minute. On a GPU diffusers' networks "
         "are faster without, by kernels of our own.",
     ),
-    click.option("--offline", is_flag=True, help="Open no connection."),
+    offline_option,
     click.option(
         "--class-label",
         type=click.IntRange(min=0),
         metavar="N",
-        expose_value=False,  # commands hand it on unseen, to `load_pipeline`
-        callback=lambda context, option, value: context.meta.update({_CLASS: value}),
         help="What to draw, for a model that was trained with classes.",
     ),
 )
 
+
+def spacing_option(default: str | None = None) -> Callable[[F], F]:
+    """`--spacing`; by default that of the latents given, for a command that takes some."""
+    found = "" if default else f"  {_AS_FOUND} log-snr]"
+    return click.option(
+        "--spacing", type=click.Choice(SPACINGS), default=default, help=f"How they are laid.{found}"
+    )
+
+
 _plan_options = _stack(
     click.option("--steps", type=int, help=f"Steps along the noise axis.  {_AS_FOUND} 20]"),
-    click.option(
-        "--spacing",
-        type=click.Choice(SPACINGS),
-        help=f"How they are laid.  {_AS_FOUND} log-snr]",
-    ),
+    spacing_option(),
     click.option(
         "--solver",
         type=click.Choice(SOLVERS),
@@ -204,12 +216,26 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _plan_options(command)
 
 
-dither_option = click.option(
-    "--dither/--no-dither",
-    default=None,
-    help="Give pictures the noise that the model expects at t = 0, and take it off again in the "
-    f"end.  {_AS_FOUND} dither]",
+def dither_option(default: bool | None = None) -> Callable[[F], F]:
+    """`--dither`; by default as the latents given were found, for a command that takes some."""
+    found = f"  {_AS_FOUND} dither]" if default is None else ""
+    return click.option(
+        "--dither/--no-dither",
+        default=default,
+        help="Give pictures the noise that the model expects at t = 0, and take it off again in "
+        f"the end.{found}",
+    )
+
+
+blend_option = click.option(
+    "--blend", type=click.Choice(BLENDS), default="slerp", help="Curve between keyframes."
 )
+
+raw_option = click.option(
+    "--raw", is_flag=True, help="Leave pictures as they are decoded, at keyframes too."
+)
+
+strict_option = click.option("--strict", is_flag=True, help="Exit with 1 if a verdict is bad.")
 
 _batch_size_option = click.option(
     "--batch-size",
@@ -243,8 +269,10 @@ _resume_options = _stack(
     ),
 )
 
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
 talk_options = _stack(
-    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    json_option,
     click.option("-q", "--quiet", is_flag=True, help="No progress, no messages."),
 )
 
@@ -259,6 +287,7 @@ class Run:
     """The options that say how a command works, whatever it makes."""
 
     model: str | None
+    class_label: int | None
     device: str
     dtype: str
     offline: bool
@@ -280,10 +309,9 @@ class Run:
         if not gc.isenabled():  # see `main`
             gc.freeze()
             gc.enable()
-        label = click.get_current_context().meta.get(_CLASS)
         where = fetch(self.model, self.offline, self.silent)
         pipe = DDIMPipeline.from_located(
-            where, device=self.device, dtype=self.dtype, class_label=label
+            where, device=self.device, dtype=self.dtype, class_label=self.class_label
         )
         pipe.set_progress_bar_config(disable=self.silent or not sys.stderr.isatty())
         if pipe.warning:
