@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -464,6 +465,16 @@ def test_a_closed_pipe_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_process_without_streams_does_its_work(closed, tiny_folder, tmp_path):
+    out = tmp_path / "a.png"
+    arguments = ["sample", "--seeds", "1", "-o", out, "--model", tiny_folder, "--steps", "2"]
+    command = shlex.join(map(str, [sys.executable, "-m", "ddim_interp", *arguments]))
+    done = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert leftovers(tmp_path) == ["a.png"]
 
 
 def test_an_exit_that_is_not_ours_keeps_its_code(monkeypatch):

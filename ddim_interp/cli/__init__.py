@@ -68,6 +68,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the program, and turn whatever ends it into an exit code: the one place that does."""
     gc.disable()  # imports leave no garbage, and looking for it is a tenth of the start
+    _open_streams()
     atexit.register(_leave)  # registered first, called last
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -78,6 +79,19 @@ def main() -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # all is done
     _ended.append(code)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Give the streams that a process began without (`>&-`, a daemon) a place that takes all.
+
+    stdin too: in order, each gets the number that is its own, which otherwise the first file opened
+    would get, and with it whatever a library in C says.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(nothing, mode, encoding="utf-8", errors="replace"))
 
 
 _ended: list[int] = []  # how, once there is nothing left to do
