@@ -1,5 +1,6 @@
 """Where, in which precision and in which layout does a network run best?"""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,9 +21,14 @@ __all__ = [
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions by the names of the command line."""
 
+_KINDS = ("cpu", "cuda", "mps", "xpu")  # of devices; torch knows names for many more
+_DEVICE = re.compile(rf"({'|'.join(_KINDS)})(?::([0-9]{{1,3}}))?")
+
 
 def parse_device(name: str | torch.device = "auto") -> torch.device:
-    """A device by name; `auto` is the first GPU there is, else the CPU.
+    """A device by name: cpu, cuda, mps or xpu, perhaps with a number as in `cuda:1`.
+
+    `auto` is the first GPU there is of NVIDIA, AMD or Apple, else the CPU.
 
     Raises:
         ArgumentError: There is no such device here.
@@ -31,15 +37,28 @@ def parse_device(name: str | torch.device = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or ["it does not answer"])[0].rstrip(".")
-        raise ArgumentError(
-            f"device={str(name)!r} cannot be used: {reason}; choose auto, cpu, cuda or mps."
-        ) from None
-    return device
+    match = _DEVICE.fullmatch(str(name))
+    if match and int(match[2] or 0) < _how_many(match[1]):
+        try:
+            device = torch.device(match[0])
+            torch.empty(0, device=device)
+            return device
+        except Exception:  # a driver that does not do what it says, in whatever words
+            pass
+    here = ", ".join(kind for kind in _KINDS if _how_many(kind))
+    raise ArgumentError(
+        f"device={str(name)!r:.60} cannot be used: torch has no such device here that works; "
+        f"choose auto, or one of what it has: {here}."
+    )
+
+
+def _how_many(kind: str) -> int:
+    """Devices of a kind that torch says are here."""
+    if kind == "cuda":
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "xpu":
+        return torch.xpu.device_count() if torch.xpu.is_available() else 0
+    return int(kind == "cpu" or torch.backends.mps.is_available())
 
 
 def parse_dtype(name: str | torch.dtype) -> torch.dtype | None:

@@ -155,7 +155,7 @@ _model_options = _stack(
         metavar="MODEL",
         help="A folder, a checkpoint, org/name[@revision]; the model in the package if not given.",
     ),
-    click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
+    click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu."),
     click.option(
         "--dtype",
         type=click.Choice(DTYPES),
