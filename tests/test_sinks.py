@@ -372,6 +372,16 @@ def test_an_unknown_suffix_is_answered_with_the_known(name: str, tmp_path: Path)
             refused(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("-", "do not go to stdout"), ("f.", "ends in a dot"), ("f.mp4.", "a dot")]
+)
+def test_a_name_that_asks_for_no_folder_makes_none(name: str, says: str, tmp_path: Path) -> None:
+    for refused in (check_sink, lambda path: open_sink(path).__enter__()):
+        with pytest.raises(ArgumentError, match=says):
+            refused(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e9, 0.001])
 def test_a_rate_that_is_none_is_refused(fps: float, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"choose one from 0\.1 to 240"):

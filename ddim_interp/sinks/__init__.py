@@ -167,7 +167,17 @@ def _plan(
     loop: bool,
 ) -> tuple[Format, Film]:
     """The format of a film and its facts, if they go together."""
-    suffix = Path(path).suffix.lower()
+    name = Path(path).name
+    if name == "-":
+        raise ArgumentError(
+            "'-' is no name of a film, and films do not go to stdout; give one, as in film.mp4."
+        )
+    if name.endswith("."):
+        raise ArgumentError(
+            f"{shown(name)} ends in a dot, and names no format; choose one of "
+            f"{', '.join(filter(None, SINKS))}, or no dot for a folder of PNGs."
+        )
+    suffix = Path(name).suffix.lower()
     if suffix not in SINKS:
         raise ArgumentError(
             f"No sink writes {suffix!r} ({shown(Path(path).name)}); choose one of "
