@@ -477,6 +477,15 @@ def test_a_process_without_streams_does_its_work(closed, tiny_folder, tmp_path):
     assert leftovers(tmp_path) == ["a.png"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [("nosuch",), ("models",), ("info", "nosuch.gif")])
+def test_the_exit_code_stands_though_nobody_can_be_told(arguments):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ddim_interp", *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full)
+    assert (done.returncode, done.stdout) == (66 if arguments[0] == "info" else 2, b"")
+
+
 def test_an_exit_that_is_not_ours_keeps_its_code(monkeypatch):
     from ddim_interp import cli
 

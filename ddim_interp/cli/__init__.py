@@ -151,7 +151,7 @@ def _run() -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)  # all of the help, and not one line of it
+        _tell(error.format_message())  # all of the help, and not one line of it
         return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -182,5 +182,11 @@ def _with_notes(error: BaseException, message: str) -> str:
 def _say(message: str, code: int) -> int:
     """One line on stderr, whatever the message was made of."""
     line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
-    click.echo(f"ddim-interp: {line}", err=True)
+    _tell(f"ddim-interp: {line}")
     return code
+
+
+def _tell(text: str) -> None:
+    """On stderr, if it takes it: what went wrong is in the exit code as well."""
+    with suppress(OSError):
+        click.echo(text, err=True)
