@@ -30,7 +30,7 @@ do.
 | 74 | the disk is full, or failed |
 | 75 | locked, or out of memory: try again |
 | 78 | the model or its config cannot be used |
-| 130, 143 | interrupted |
+| 129, 130, 143 | interrupted |
 """
 
 

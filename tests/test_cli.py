@@ -412,8 +412,21 @@ def test_no_control_byte_reaches_the_terminal(refused, call, tmp_path, tiny_fold
     assert "\x1b" not in result[2]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_leaves_nothing_behind(tmp_path, tiny_folder, number, code):
+@pytest.mark.parametrize(
+    ("ignored", "numbers", "code"),
+    [
+        ([], [signal.SIGINT], 130),
+        ([], [signal.SIGTERM], 143),
+        ([], [signal.SIGHUP], 129),
+        ([signal.SIGINT, signal.SIGHUP], [signal.SIGINT, signal.SIGHUP, signal.SIGTERM], 143),
+    ],
+    ids=["INT", "TERM", "HUP", "as after nohup and &"],
+)
+def test_interrupted_it_leaves_nothing_behind(tmp_path, tiny_folder, ignored, numbers, code):
+    def as_started():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
     arguments = ("seed:1", "seed:2", "-o", tmp_path / "film.mp4", "--model", tiny_folder)
     more = ("--frames", "100000", "--steps", "2")
     process = subprocess.Popen(
@@ -421,10 +434,13 @@ def test_interrupted_it_leaves_nothing_behind(tmp_path, tiny_folder, number, cod
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=as_started,
     )
     while not leftovers(tmp_path) and process.poll() is None:
         time.sleep(0.05)  # until it draws
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert err.count("\n") == 1 and "Traceback" not in err

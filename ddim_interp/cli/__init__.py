@@ -70,12 +70,13 @@ def main() -> NoReturn:
     gc.disable()  # imports leave no garbage, and looking for it is a tenth of the start
     _open_streams()
     atexit.register(_leave)  # registered first, called last
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # it is, under nohup, or in a script's &
+            signal.signal(number, _stop)
     sys.unraisablehook = _insist
     logging.disable()  # what libraries log is not for the one who typed a command
     code = _run()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # all is done
     _ended.append(code)
     sys.exit(code)
@@ -93,6 +94,10 @@ def _open_streams() -> None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, os.fdopen(nothing, mode, encoding="utf-8", errors="replace"))
 
+
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):  # the terminal was closed
+    _SIGNALS.append(signal.SIGHUP)
 
 _ended: list[int] = []  # how, once there is nothing left to do
 
