@@ -49,11 +49,13 @@ __all__ = [
     "claim",
     "open_input",
     "open_part",
+    "remove_work",
     "sha256_bytes",
     "sha256_file",
     "shown",
     "sweep_orphans",
     "work_folder",
+    "work_place",
     "write_bytes",
 ]
 
@@ -299,8 +301,7 @@ def work_folder(path: StrPath, members: re.Pattern[str]) -> Iterator[Path]:
         OutputError: It cannot be created, or holds something else.
         StorageError: The disk is full, or fails.
     """
-    path = Path(path)
-    folder = path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
+    folder = work_place(path)
     try:
         with _creating(folder):
             with suppress(FileExistsError):
@@ -318,6 +319,21 @@ def work_folder(path: StrPath, members: re.Pattern[str]) -> Iterator[Path]:
         finally:
             _rmdir(folder)
         raise
+
+
+def work_place(path: StrPath) -> Path:
+    """Where the `work_folder` of an output is, if it has one."""
+    path = Path(path)
+    return path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
+
+
+def remove_work(path: StrPath, members: re.Pattern[str]) -> bool:
+    """Remove the `work_folder` of an output, if it has one; inside `claim`, too.
+
+    Returns:
+        Whether it was removed. One that holds others than files like `members` stays.
+    """
+    return _sweep(work_place(path), members)
 
 
 def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:

@@ -13,7 +13,7 @@ of them, in order, at the end.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ import torch
 
 from ddim_interp.errors import (
     ArgumentError,
+    DdimInterpError,
     ImageError,
     InputMissingError,
     LatentsError,
     OutputError,
 )
-from ddim_interp.files import StrPath, shown, work_folder, write_bytes
+from ddim_interp.files import StrPath, remove_work, shown, work_folder, work_place, write_bytes
 from ddim_interp.keep import Kept
 from ddim_interp.kept_file import read_kept, write_kept
 from ddim_interp.recipe import pack, unpack
@@ -34,7 +35,7 @@ from ddim_interp.sinks import read_recipe
 from ddim_interp.strict_json import read_object
 from ddim_interp.unet.fused import kernels_on
 
-__all__ = ["WorkFolder", "circumstances", "is_finished", "open_work"]
+__all__ = ["WorkFolder", "circumstances", "drop_work", "is_finished", "open_work"]
 
 _MANIFEST = "manifest.json"
 _MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9A-Za-z.-]{1,120}\.safetensors")
@@ -81,7 +82,7 @@ def open_work(
         OutputError: It cannot be created, or holds something else.
         StorageError: The disk is full, or fails.
     """
-    manifest = json.loads(json.dumps({"version": _VERSION, "order": order, "around": around}))
+    manifest = _plain({"version": _VERSION, "order": order, "around": around})
     with work_folder(out, _MEMBERS) as folder:
         path = folder / _MANIFEST
         found = read_object(path, OutputError) if path.exists() else None
@@ -94,6 +95,28 @@ def open_work(
             if path.exists():
                 error.add_note("What was done is kept; the same command goes on from there.")
             raise
+
+
+def drop_work(out: StrPath, describe: Callable[[], Mapping[str, Any]]) -> None:
+    """Remove what an interrupted run kept, when its output has been made without going on from it.
+
+    The work of another order stays: whoever gave that may want to go on with it. Call it inside
+    `claim`.
+
+    Args:
+        out: The output.
+        describe: Gives the order that it was made by, as `open_work` takes it.
+    """
+    path = work_place(out) / _MANIFEST
+    if not path.exists():
+        return
+    with suppress(
+        DdimInterpError
+    ):  # damaged, or an input is gone: the output is there all the same
+        found = read_object(path, OutputError)
+        wanted = _plain({"version": _VERSION, "order": describe()})
+        if all(found.get(part) == wanted[part] for part in wanted):
+            remove_work(out, _MEMBERS)
 
 
 class WorkFolder:
@@ -134,6 +157,12 @@ def is_finished(
         return read(out) == unpack(pack(recipe))
     except (ImageError, InputMissingError, LatentsError):
         return False
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file."""
+    plain: dict[str, Any] = json.loads(json.dumps(value))
+    return plain
 
 
 def _check(

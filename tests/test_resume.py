@@ -17,7 +17,7 @@ from campaigns import Workshop, content, interrupt, kill_at_calls, kill_at_rando
 from ddim_interp.errors import ArgumentError, BusyError, OutputError
 from ddim_interp.files import claim, sweep_orphans, work_folder
 from ddim_interp.keep import Kept
-from ddim_interp.resume import WorkFolder, open_work
+from ddim_interp.resume import WorkFolder, drop_work, open_work
 
 FILM = {"plan": {"steps": 4}}
 HERE = {"threads": 2}
@@ -89,6 +89,16 @@ def test_another_film_does_not_go_on_with_the_work_of_this_one(shop: Workshop) -
     drifted = shop.run(out, "--resume", threads=2)
     assert drifted.code == 2 and "--allow-drift" in drifted.err
     assert shop.run(out, "--resume", "--allow-drift", threads=2).code == 0
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_work_goes_when_its_film_is_made_without_resuming(shop: Workshop) -> None:
+    out = shop.place(".gif")
+    calls = shop.run(shop.place(".gif"), "--resume").calls
+    shop.run(out, "--resume", kill_at=calls // 2)
+    assert shop.run(out, "--blend", "lerp").code == 0, "another film of the same name"
+    assert len(list(out.parent.iterdir())) == 2, "whose order has nothing to do with the work"
+    assert shop.run(out, "--overwrite").code == 0
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -184,6 +194,23 @@ def test_the_difference_is_named(tmp_path: Path) -> None:
         pass
     with open_work(out, FILM, {"threads": 1}, allow_drift=True) as work:
         assert work("batch-1", never).text == "1"
+
+
+@pytest.mark.parametrize("change", ["none", "order", "manifest", "stranger"])
+def test_work_is_dropped_if_it_is_of_that_order_and_nothing_else(
+    change: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "film.gif"
+    drop_work(out, lambda: pytest.fail("there is no work"))
+    keep_and_fail(out, 1)
+    if change == "manifest":
+        (folder_of(out) / "manifest.json").write_bytes(b"{")
+    elif change == "stranger":
+        (folder_of(out) / "diary.txt").touch()
+    drop_work(out, lambda: {"plan": {"steps": 5}} if change == "order" else FILM)
+    assert bool(list(tmp_path.iterdir())) == (change != "none")
+    if change == "stranger":
+        assert (folder_of(out) / "diary.txt").exists()
 
 
 def test_films_of_long_names_have_folders_of_their_own(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ddim_interp.memory import halve_until_it_fits
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import default_batch_size
 from ddim_interp.pipeline import DDIMPipeline
-from ddim_interp.resume import circumstances, open_work
+from ddim_interp.resume import circumstances, drop_work, open_work
 
 __all__ = ["Attempt", "Order", "Product", "Say", "produce", "unsaid"]
 
@@ -144,9 +144,8 @@ def produce(
         size = batch_size or default_batch_size(model.shape, model.device)
         keep = forget
         if resume and order.out is not None:
-            identity = {"model": model.name, "weights_sha256": model.weights_sha256}
-            identity |= order.describe(model)
             around = circumstances(pipe.device, pipe.precision, size)
+            identity = _identity(order, model)
             work = open_work(order.out, identity, around, allow_drift=allow_drift)
             keep = stack.enter_context(work)
         if cache:
@@ -158,6 +157,8 @@ def produce(
             return order.make(Attempt(pipe, fewer, keep, overwrite, resume, say)), fewer
 
         product, size = halve_until_it_fits(attempt, size)
+        if order.out is not None and not resume:
+            drop_work(order.out, lambda: _identity(order, model))
     head = {
         "outputs": [] if order.out is None else [str(order.out)],
         "nfe": product.nfe,
@@ -167,6 +168,12 @@ def produce(
         "batch_size": size,
     }
     return Product(product.model, product.nfe, product.facts, product.good, head)
+
+
+def _identity(order: Order, model: Model) -> dict[str, Any]:
+    """All that decides the output, as plain JSON values."""
+    head = {"model": model.name, "weights_sha256": model.weights_sha256}
+    return head | order.describe(model)
 
 
 def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Keep:
