@@ -328,6 +328,8 @@ def test_bad_pictures_are_one_line(refused, call, bad, tiny_folder, tmp_path, na
         (("--blend", "mash"), 2, "slerp"),
         (("--solver", "magic"), 2, "ddim"),
         (("--ease", "wobble"), 2, "wobble"),
+        (("--times", "0,nan"), 2, "'0,nan' is no list of numbers"),
+        (("--times", "0,inf"), 2, "'0,inf' is no list of numbers"),
         (("--dtype", "int4"), 2, "fp32"),
         (("--device", "toaster"), 2, "cpu"),
         (("--batch-size", "0"), 2, "batch-size"),

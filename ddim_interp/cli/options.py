@@ -18,6 +18,7 @@ and these, which `run_options` hands to a command in one piece, as a `Run`:
 
 import gc
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -108,7 +109,10 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
         if not isinstance(value, str):
             return tuple(value)
         try:
-            return tuple(self.kind(part) for part in value.split(","))
+            numbers = tuple(self.kind(part) for part in value.split(","))
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError
+            return numbers
         except ValueError:
             whole = "whole numbers" if self.kind is int else "numbers"
             self.fail(f"{value!r} is no list of {whole}; write them as in 0,2,3.", param, ctx)
