@@ -42,11 +42,13 @@ except ImportError:  # Windows: there an open file cannot be deleted, so no lock
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "DISK_ERRORS",
     "StrPath",
     "atomic_file",
     "atomic_folder",
     "check_output",
     "claim",
+    "disk_remedy",
     "open_input",
     "open_part",
     "remove_work",
@@ -62,9 +64,12 @@ __all__ = [
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _ORPHAN = re.compile(r"\..{1,40}\.[0-9a-f]{12}\.part", re.DOTALL)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DISK = {*_FULL, errno.EIO}
-_PASSING = {*_DISK, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # not the name's fault
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Numbers of the system's errors that say that a disk is full, or fails."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# Nor are these the fault of a name:
+_PASSING = DISK_ERRORS | {errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def shown(path: StrPath) -> str:
@@ -75,6 +80,18 @@ def shown(path: StrPath) -> str:
         cat\x0a\x1b[31m.png
     """
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in os.fspath(path))
+
+
+def disk_remedy(error: OSError, otherwise: str = "use another disk") -> str:
+    """What to do about one of `DISK_ERRORS`, in a few words.
+
+    Example:
+        >>> disk_remedy(OSError(errno.EFBIG, "File too large"))
+        'raise the limit on file size (ulimit -f), or use another disk'
+    """
+    limited = error.errno == errno.EFBIG
+    first = "raise the limit on file size (ulimit -f)" if limited else "make room"
+    return f"{first}, or {otherwise}"
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -603,7 +620,7 @@ def _creating(path: Path) -> Iterator[None]:
     except DdimInterpError:
         raise
     except OSError as error:
-        if error.errno in _DISK:
+        if error.errno in DISK_ERRORS:
             raise _storage_error(path, error) from error
         remedy = "try again" if error.errno == errno.EINTR else "choose a folder you may write to"
         raise OutputError(
@@ -619,7 +636,8 @@ def _storing(path: Path, part: Path | None = None) -> Iterator[None]:
     except DdimInterpError:
         raise
     except OSError as error:
-        if part is not None and error.errno not in _DISK and error.filename != os.fspath(part):
+        foreign = part is not None and error.filename != os.fspath(part)
+        if foreign and error.errno not in DISK_ERRORS:
             raise
         raise _storage_error(path, error) from error
 
@@ -645,7 +663,7 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in _FULL:
         with suppress(OSError):
             room = f" ({shutil.disk_usage(path.parent).free:,} bytes free)"
-    remedy = "try again" if error.errno == errno.EINTR else "make room, or use another disk"
+    remedy = "try again" if error.errno == errno.EINTR else disk_remedy(error)
     return StorageError(f"Writing {shown(path)} failed: {_reason(error)}{room}; {remedy}.")
 
 

@@ -40,7 +40,14 @@ from ddim_interp.errors import (
     OutputError,
     StorageError,
 )
-from ddim_interp.files import StrPath, sha256_file, shown, write_bytes
+from ddim_interp.files import (
+    DISK_ERRORS,
+    StrPath,
+    disk_remedy,
+    sha256_file,
+    shown,
+    write_bytes,
+)
 
 __all__ = ["EMBEDDED", "Located", "cache_folder", "cached_models", "locate"]
 
@@ -413,10 +420,11 @@ class _Fetch:
         if response := next(filter(None, (getattr(e, "response", None) for e in causes)), None):
             return HubError(f"{hub} {self._answer(response, error)}")
         number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if isinstance(error, OSError) and number in DISK_ERRORS:
             return StorageError(
                 f"The cache {shown(self._storage)} cannot take {self._called}: "
-                f"{os.strerror(number).lower()}; make room, or set HF_HOME to another disk."
+                f"{os.strerror(number).lower()}; "
+                f"{disk_remedy(error, 'set HF_HOME to another disk')}."
             )
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             return OutputError(

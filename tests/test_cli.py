@@ -1,6 +1,7 @@
 """The command line: its contracts, and every way to hold it wrong."""
 
 import ast
+import errno
 import json
 import os
 import shlex
@@ -502,6 +503,21 @@ def test_the_exit_code_stands_though_nobody_can_be_told(arguments):
         command = [sys.executable, "-m", "ddim_interp", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full)
     assert (done.returncode, done.stdout) == (66 if arguments[0] == "info" else 2, b"")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "make room"), (errno.EFBIG, "raise the limit")]
+)
+def test_a_disk_that_takes_no_more_is_one_line_wherever_that_shows(
+    refused, call, monkeypatch, number, remedy
+):
+    from ddim_interp import cli
+
+    def fail(**_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    refused(call(), 74, "The disk took no more", remedy)
 
 
 def test_an_exit_that_is_not_ours_keeps_its_code(monkeypatch):

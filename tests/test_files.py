@@ -179,6 +179,15 @@ def test_a_full_disk_is_told_with_the_room_there_is(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_a_limit_on_file_size_is_told_from_a_full_disk(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"too large; raise the limit on file size") as caught,
+        atomic_file(tmp_path / "film"),
+    ):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert "make room" not in str(caught.value)
+
+
 def test_a_killed_run_leaves_an_orphan_that_is_swept_and_nothing_else(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom ddim_interp.files import *\n"

@@ -574,7 +574,8 @@ def test_a_model_that_stopped_half_way_is_completed(fake: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("number", "kind", "says"),
     [
-        (28, StorageError, "make room"),
+        (28, StorageError, "make room, or set HF_HOME"),
+        (27, StorageError, "raise the limit on file size"),
         (13, OutputError, "set HF_HOME"),
         (30, OutputError, "HF_HOME"),
     ],

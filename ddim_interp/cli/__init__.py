@@ -1,7 +1,6 @@
 """`ddim-interp`: the command line. One command a file; nothing heavy is imported until one runs."""
 
 import atexit
-import errno
 import gc
 import importlib
 import logging
@@ -170,8 +169,11 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            return _say(f"The disk took no more: {error.strerror}; free some space.", 74)
+        from ddim_interp.files import DISK_ERRORS, disk_remedy
+
+        if error.errno in DISK_ERRORS:
+            reason = str(error.strerror).lower()
+            return _say(f"The disk took no more: {reason}; {disk_remedy(error)}.", 74)
         raise
     except (MemoryError, RuntimeError) as error:
         if ran_out_of_memory(error):
