@@ -49,6 +49,7 @@ __all__ = [
     "check_output",
     "claim",
     "disk_remedy",
+    "is_there",
     "open_input",
     "open_part",
     "remove_work",
@@ -68,6 +69,7 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Numbers of the system's errors that say that a disk is full, or fails."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_REMEDIES = {errno.EINTR: "try again", errno.ENAMETOOLONG: "choose a shorter name"}
 # Nor are these the fault of a name:
 _PASSING = DISK_ERRORS | {errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -75,11 +77,14 @@ _PASSING = DISK_ERRORS | {errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 def shown(path: StrPath) -> str:
     r"""A path as it may stand in a one-line message: control characters are escaped.
 
+    Of an empty one, quotation marks are shown.
+
     Example:
         >>> print(shown("cat\n\x1b[31m.png"))
         cat\x0a\x1b[31m.png
     """
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in os.fspath(path))
+    name = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in os.fspath(path))
+    return name or "''"
 
 
 def disk_remedy(error: OSError, otherwise: str = "use another disk") -> str:
@@ -116,6 +121,14 @@ def sha256_file(path: StrPath) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise _reading_error(path, error) from error
+
+
+def is_there(path: StrPath) -> bool:
+    """Whether a file or folder of this name exists; a name no file can have does not."""
+    try:
+        return os.fspath(path) != "" and Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.BufferedReader:
@@ -528,11 +541,12 @@ def _free(path: StrPath, overwrite: bool, members: re.Pattern[str] | None) -> Pa
                 f"{shown(path)} cannot be created: there is no folder {shown(path.parent)}; "
                 "create it first."
             ) from None
+        kind = "file" if members is None else "folder"
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            raise OutputError(f"{shown(path)} is a pipe or a device; give a {kind}'s name.")
         if members is None:
             if stat.S_ISDIR(mode):
                 raise OutputError(f"{shown(path)} is a folder; give the output another name.")
-            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-                raise OutputError(f"{shown(path)} is a pipe or a device; give a file's name.")
         else:
             if not stat.S_ISDIR(mode):
                 raise OutputError(f"{shown(path)} is a file, not a folder; choose another name.")
@@ -622,7 +636,7 @@ def _creating(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise _storage_error(path, error) from error
-        remedy = "try again" if error.errno == errno.EINTR else "choose a folder you may write to"
+        remedy = _REMEDIES.get(error.errno or 0, "choose a folder you may write to")
         raise OutputError(
             f"{shown(path)} cannot be created: {_reason(error)}; {remedy}."
         ) from error

@@ -44,6 +44,7 @@ from ddim_interp.files import (
     DISK_ERRORS,
     StrPath,
     disk_remedy,
+    is_there,
     sha256_file,
     shown,
     write_bytes,
@@ -126,7 +127,7 @@ def locate(
     if source is None or source == "embedded":
         return Located(EMBEDDED, EMBEDDED.name)
     folder = Path(source).expanduser()
-    if source != "" and _is_there(folder):
+    if source != "" and is_there(folder):
         if revision is not None:
             raise ArgumentError(
                 f"revision={revision!r} is for models on the hub, and {shown(source)} is a folder; "
@@ -141,8 +142,8 @@ def locate(
     match = _SOURCE.fullmatch(source) if isinstance(source, str) else None
     if match is None:
         raise InputMissingError(
-            f"There is no folder {shown(source)}; check the name, or give org/name for a model on "
-            "the hub."
+            f"There is no folder and no checkpoint {shown(source)}; check the name, or give "
+            "org/name for a model on the hub."
         )
     if revision is not None and match[2] not in (None, revision):
         raise ArgumentError(f"{source} and revision={revision!r} contradict; drop one of them.")
@@ -471,14 +472,6 @@ class _Fetch:
         if status >= 500:
             return f"is out of order ({status}); try again later."
         return f"refuses {self._called} ({status}); check the name."
-
-
-def _is_there(path: Path) -> bool:
-    """Whether a file or folder of this name exists; a name no file can have does not."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _brief(error: BaseException) -> str:

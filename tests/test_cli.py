@@ -345,6 +345,15 @@ def test_bad_arguments_are_one_line(refused, call, tiny_folder, tmp_path, argume
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("command", [("models", "convert"), ("models", "show"), ("info",)])
+@pytest.mark.parametrize("name", ["x" * 300, "nosuch.pth", ""], ids=["long", "pth", "empty"])
+def test_names_of_nothing_are_one_line(refused, call, tmp_path, monkeypatch, command, name):
+    monkeypatch.chdir(tmp_path)
+    out = ("-o", tmp_path / "x") if "convert" in command else ()
+    code = 65 if command == ("info",) and len(name) == 300 else 66
+    refused(call(*command, name, *out), code, "check the name", name or "''")
+
+
 def test_one_keyframe_is_not_a_film(refused, call, tiny_folder, tmp_path):
     result = call("morph", "seed:1", "-o", tmp_path / "film.gif", "--model", tiny_folder)
     refused(result, 2, "at least 2 keyframes")

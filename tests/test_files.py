@@ -28,6 +28,7 @@ from ddim_interp.files import (
     atomic_folder,
     check_output,
     claim,
+    is_there,
     open_input,
     open_part,
     sha256_file,
@@ -259,7 +260,7 @@ def test_outputs_that_cannot_be_are_found_before_any_work(tmp_path: Path) -> Non
         tmp_path: "is a folder",
         tmp_path / "pipe": "is a pipe or a device",
         Path("/dev/null"): "is a pipe or a device",
-        tmp_path / ("x" * 300): "file name too long",
+        tmp_path / ("x" * 300): "file name too long; choose a shorter name",
         tmp_path / "a\0b": r"a\\x00b names no file",
         Path(): "names no file",
         tmp_path / "..": "names no file",
@@ -270,6 +271,11 @@ def test_outputs_that_cannot_be_are_found_before_any_work(tmp_path: Path) -> Non
                 refused(path, overwrite=True)
     with pytest.raises(OutputError, match="is a file, not a folder"):
         check_output(tmp_path / "file", members=FRAMES)
+    for device in ("/dev/null", tmp_path / "pipe"):
+        with pytest.raises(OutputError, match="is a pipe or a device; give a folder's name"):
+            check_output(device, members=FRAMES)
+    with pytest.raises(OutputError, match="choose a shorter name"):
+        write_frames(tmp_path / ("x" * 255), False)  # its .partial would be longer
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
@@ -362,6 +368,11 @@ def test_inputs_that_are_no_files_are_refused_without_waiting(tmp_path: Path) ->
     ]:
         with pytest.raises(kind, match=why):
             open_input(path)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "x" * 300, "nosuch/", "a\0b", "a/" * 3000])
+def test_a_name_that_no_file_can_have_is_not_there(name: str, tmp_path: Path) -> None:
+    assert is_there(tmp_path) and not is_there(tmp_path / name) and not is_there("")
 
 
 def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:

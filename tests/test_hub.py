@@ -157,7 +157,7 @@ def test_what_looks_like_a_folder_is_never_asked_of_the_hub(
     if source == "":
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(InputMissingError, match="check the name"):
+    with pytest.raises(InputMissingError, match=r"no folder and no checkpoint \S.*check the name"):
         locate(source)
 
 

@@ -108,13 +108,13 @@ def convert(
     from pathlib import Path
 
     from ddim_interp.convert import convert_folder
+    from ddim_interp.files import is_there
     from ddim_interp.hub import locate
 
-    folder = (
-        Path(source)
-        if Path(source).exists()
-        else (locate(source, offline=offline, pickles=True, file=file).folder)
-    )
+    if is_there(source):
+        folder = Path(source)
+    else:
+        folder = locate(source, offline=offline, pickles=True, file=file).folder
     checkpoint = convert_folder(folder, out, config=config, overwrite=overwrite)
     if checkpoint.warning:
         options.say(checkpoint.warning)

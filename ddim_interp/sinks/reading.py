@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from ddim_interp.errors import DdimInterpError, ImageError
-from ddim_interp.files import StrPath, open_input, shown
+from ddim_interp.files import StrPath, is_there, open_input, shown
 from ddim_interp.recipe import MAX_RECIPE_BYTES, from_xmp, unpack
 from ddim_interp.sinks.folder import RECIPE
 from ddim_interp.sinks.video import tags
@@ -34,7 +34,7 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
     """
     inside = Path(path, RECIPE)  # where a folder has it
     nothing = f"{shown(path)} carries no recipe; only outputs of ddim_interp do."
-    is_folder = Path(path).is_dir()
+    is_folder = is_there(path) and Path(path).is_dir()
     if is_folder and not inside.exists():
         raise ImageError(nothing)
     with open_input(inside if is_folder else path) as file:
