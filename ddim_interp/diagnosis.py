@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ddim_interp import __version__
-from ddim_interp.hub import cache_folder
+from ddim_interp.hub import cache_folder, is_offline
 from ddim_interp.precision import draft_dtype, parse_device
 from ddim_interp.sinks import missing_encoders
 from ddim_interp.unet.fused import kernels_on
@@ -36,7 +36,7 @@ def diagnose() -> dict[str, str]:
         "encoders": "all here" if not missing else f"missing: {', '.join(missing)}",
         "licence note": "PyAV's wheel contains x264, which is GPL; .webm .webp .apng do not use it",
         "hub cache": _state(cache),
-        "offline": "yes" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else "no",
+        "offline": "yes" if is_offline() else "no",
         "temporary files": _state(Path(tempfile.gettempdir())),
     }
 

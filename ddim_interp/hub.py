@@ -50,7 +50,7 @@ from ddim_interp.files import (
     write_bytes,
 )
 
-__all__ = ["EMBEDDED", "Located", "cache_folder", "cached_models", "locate"]
+__all__ = ["EMBEDDED", "Located", "cache_folder", "cached_models", "is_offline", "locate"]
 
 EMBEDDED = Path(__file__).with_name("assets") / "fruit64"
 
@@ -164,6 +164,13 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
+def is_offline() -> bool:
+    """Whether the hub's client may ask nobody, as it reads its own variables."""
+    from huggingface_hub import is_offline_mode
+
+    return is_offline_mode()
+
+
 def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
     """The models in the hub's cache that we can run, by name; nobody is asked.
 
@@ -202,9 +209,7 @@ class _Fetch:
     file: str | None = None
 
     def locate(self, offline: bool) -> Located:
-        from huggingface_hub import is_offline_mode
-
-        offline = offline or is_offline_mode()
+        offline = offline or is_offline()
         cached = self._cached()
         if cached and (offline or cached.revision == self.revision):
             return cached

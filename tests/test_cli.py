@@ -195,6 +195,20 @@ def test_doctor_tells_versions_and_nothing_private(call):
     assert str(Path.home()) not in out and "/" not in facts["hub cache"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("HF_HUB_OFFLINE", "false", "no"),
+        ("HF_HUB_OFFLINE", "1", "yes"),
+        ("TRANSFORMERS_OFFLINE", "1", "yes"),
+    ],
+)
+def test_doctor_calls_offline_what_the_hub_s_client_does(variable, value, said):
+    others = {name: word for name, word in os.environ.items() if not name.endswith("_OFFLINE")}
+    code, out, _ = run("doctor", "--json", env=others | {variable: value})
+    assert code == 0 and json.loads(out)["offline"] == said
+
+
 def test_choices_match_the_registries():
     from ddim_interp.grid import SPACINGS
     from ddim_interp.interpolate import BLENDS
