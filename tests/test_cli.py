@@ -4,6 +4,7 @@ import ast
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -88,6 +89,25 @@ def test_morph_tells_its_pace_and_its_realism(call, tiny_folder, pictures, tmp_p
     assert score > 0
 
 
+def test_morph_refuses_what_would_change_nothing(refused, call, tiny_folder, tmp_path):
+    arguments = ("morph", "seed:1", "seed:2", "-o", tmp_path / "x.gif", "--model", tiny_folder)
+    refused(call(*arguments, "--feather", "0.125"), 2, "--feather says how to --paste; give both")
+    refused(call(*arguments, "--metric", "lab"), 2, "--pace perceptual; give both")
+    for told in ("--json",), ("--pace", "perceptual", "--overwrite"):
+        assert call(*arguments, *FAST, "--metric", "lab", *told)[0] == 0
+
+
+def test_morph_tells_its_realism_after_the_name_of_the_film(call, tiny_folder, tmp_path):
+    film = tmp_path / "x.gif"
+    arguments = ("morph", "seed:1", "seed:2", "seed:3", "-o", film, "--model", tiny_folder, *FAST)
+    code, out, _ = call(*arguments, "--realism", "-q")
+    assert code == 0
+    name, words = out.splitlines()
+    assert name == str(film) and re.fullmatch(
+        r"realism of the middles.*: \d\.\d\d, \d\.\d\d", words
+    )
+
+
 def test_morph_puts_squares_back_into_full_pictures(call, refused, tiny_folder, pictures, tmp_path):
     folder = tmp_path / "film"
     style = ("--paste", "--feather", "0.2", "--times", "0,1,3,4", "--loop", "--hold", "1,0,0")
@@ -133,6 +153,13 @@ def test_latents_travel_through_a_file(call, tiny_folder, pictures, tmp_path):
     assert sources == ["z.safetensors#1", "z.safetensors#0", "z.safetensors#1"]
     code, out, _ = call("info", z)
     assert code == 0 and "disc.png" in out and "roundtrip_mse" in out
+
+
+def test_samples_make_the_film_that_their_help_promises(call, tiny_folder, tmp_path):
+    assert ".mp4" in call("sample", "-h")[1]
+    film = tmp_path / "s.mp4"
+    arguments = ("sample", "--seeds", "1-3", "-o", film, "--steps", "2", "--model", tiny_folder)
+    assert call(*arguments)[:2] == (0, f"{film}\n")
 
 
 def test_a_seed_is_one_picture_in_any_batch(call, tiny_folder, tmp_path):

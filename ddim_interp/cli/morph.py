@@ -33,8 +33,8 @@ __all__ = ["morph"]
 @click.option(
     "--metric",
     type=click.Choice(options.METRICS),
-    default="lab",
-    help="What tells how much changes: blurred colours, or LPIPS where it is installed.",
+    help="What tells how much changes, to --pace perceptual and in --json: blurred colours, or "
+    "LPIPS where it is installed.  [default: lab]",
 )
 @click.option(
     "--times",
@@ -60,8 +60,8 @@ __all__ = ["morph"]
 @click.option(
     "--feather",
     type=click.FloatRange(0, 0.5),
-    default=0.125,
-    help="How soft an edge --paste gives it; a share of the square, 0 for a hard one.",
+    help="How soft an edge --paste gives it; a share of the square, 0 for a hard one.  "
+    "[default: 0.125]",
 )
 @click.option(
     "--upscale",
@@ -83,7 +83,11 @@ __all__ = ["morph"]
     "exactly, and the ends are made exact.",
 )
 @options.repair_option
-@click.option("--realism", is_flag=True, help="Say in --json how real the middles are.")
+@click.option(
+    "--realism",
+    is_flag=True,
+    help="Also say how real the middles are, beside the pictures at their ends.",
+)
 @options.strict_option
 @options.plan_options
 @options.dither_option()
@@ -98,7 +102,7 @@ def morph(
     ease: str,
     smooth: bool,
     pace: str,
-    metric: str,
+    metric: str | None,
     per_leg: bool,
     times: tuple[float, ...] | None,
     hold: tuple[int, ...],
@@ -106,7 +110,7 @@ def morph(
     boomerang: bool,
     raw: bool,
     paste: bool,
-    feather: float,
+    feather: float | None,
     upscale: int,
     tolerance: float | None,
     quick: bool,
@@ -125,11 +129,16 @@ def morph(
     With --resume, what is done is kept beside the film until it is whole, and the same command
     goes on from there: the film has the same bytes as if nothing had happened.
     """
+    if feather is not None and not paste:
+        raise click.UsageError("--feather says how to --paste; give both.")
+    if metric is not None and pace != "perceptual" and not run.as_json:
+        raise click.UsageError("--metric says how to measure --pace perceptual; give both.")
     from ddim_interp.model import Plan
     from ddim_interp.morph import Style
     from ddim_interp.production.film import FilmOrder
     from ddim_interp.sources import plan_for
 
+    given: dict[str, Any] = {"metric": metric, "feather": feather}
     style = Style(
         frames=frames,
         blend=blend,
@@ -138,14 +147,13 @@ def morph(
         per_leg=per_leg,
         times=times,
         pace=pace,
-        metric=metric,
         hold=hold[0] if len(hold) == 1 else hold,
         loop=loop,
         boomerang=boomerang,
         raw=raw,
         paste=paste,
-        feather=feather,
         tolerance=(2.0 if quick else 1.0) if tolerance is None else tolerance,
+        **{name: wish for name, wish in given.items() if wish is not None},
     )
     if quick:
         plan = Plan.quick(dither=dither, **wishes)
@@ -155,4 +163,7 @@ def morph(
         FilmOrder(keyframes, out, plan, style, fps, upscale or None, repair, realism)
     )
     run.echo_output(out)
+    if realism:
+        scores = ", ".join(f"{score:.2f}" for score in film.facts["realism"])
+        run.echo(f"realism of the middles (1: as real as their ends): {scores}")
     return 1 if strict and not film.good else 0

@@ -17,7 +17,10 @@ __all__ = ["sample"]
     metavar="FILE",
     help="Instead of seeds: z.safetensors, z.safetensors#2.",
 )
-@options.output_option("A .png (several pictures make a sheet), or a folder of PNGs.")
+@options.output_option(
+    "A .png (several pictures make a sheet), a folder of PNGs, or a film: .gif .mp4 .webm .webp "
+    ".apng."
+)
 @click.option("--columns", type=click.IntRange(1, 1000), help="Columns of the sheet.")
 @options.plan_options
 @options.run_options()
