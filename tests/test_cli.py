@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddim_interp import __version__
 from ddim_interp.cli import cli, options
 from ddim_interp.images import open_image
 
@@ -307,6 +308,16 @@ def test_a_process_leaves_at_once_and_loses_nothing(ending, code):
     assert ("lost" in done.stderr) == (code == 1)
 
 
+@pytest.mark.parametrize("words", [[], ["morph"], ["models", "list"]], ids=" ".join)
+def test_help_is_a_word_too(call, words):
+    code, out, _ = call("help", *words)
+    assert (code, out) == call(*words, "--help")[:2] and code == 0 and out
+
+
+def test_the_version_has_a_short_option_too(call):
+    assert call("-V") == call("--version") == (0, f"ddim-interp, version {__version__}\n", "")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["morph", "-h"]])
 def test_help_comes_without_torch(arguments):
     code = (
@@ -578,5 +589,10 @@ def test_an_exit_that_is_not_ours_keeps_its_code(monkeypatch):
         cli._run()
 
 
-def test_an_unknown_command_is_one_line(refused):
-    refused(run("moprh"), 2, "moprh")
+def test_an_unknown_command_is_one_line(refused, call):
+    refused(run("moprh"), 2, "'moprh'. Did you mean 'morph'?")
+    refused(call("help", "smaple"), 2, "Did you mean 'sample'?")
+    refused(call("models", "lits"), 2, "'lits'", "'list'")
+    nothing = call("xyzzy")
+    refused(nothing, 2, "'xyzzy'")
+    assert "mean" not in nothing[2]

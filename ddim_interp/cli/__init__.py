@@ -37,6 +37,22 @@ COMMANDS: dict[str, str] = {
 class _LazyGroup(click.Group):
     """Imports a command's module when it is run, or asked for its own help."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:  # as some programs have it: `help`, `help morph`
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            if near := get_close_matches(name, COMMANDS, 1):
+                raise click.UsageError(f"No such command {name!r}. Did you mean {near[0]!r}?", ctx)
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -56,7 +72,7 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="A first film:  ddim-interp morph a.png b.png -o morph.mp4",
 )
-@click.version_option(__version__, prog_name="ddim-interp")
+@click.version_option(__version__, "-V", "--version", prog_name="ddim-interp")
 def cli() -> None:
     """Carry pictures into a diffusion model's noise space and back, and travel between them.
 
