@@ -140,14 +140,20 @@ def check_latents_name(path: StrPath) -> None:
         )
 
 
-def read_latents_recipe(path: StrPath) -> dict[str, Any]:
+def read_latents_recipe(path: StrPath, index: int | None = None) -> dict[str, Any]:
     """What a latent file says of itself; the latents are not read.
 
+    Args:
+        path: The file.
+        index: Of the sources, give only that of this latent.
+
     Raises:
+        ArgumentError: There is no latent of this index.
         InputMissingError: There is no such file.
         LatentsError: It is no latent file.
     """
-    metadata = read_header(path, LatentsError).metadata
+    header = read_header(path, LatentsError)
+    metadata = header.metadata
     if _KEY not in metadata:
         raise LatentsError(
             f"{shown(path)} is a safetensors file, but not one that ddim-interp wrote latents to; "
@@ -159,7 +165,14 @@ def read_latents_recipe(path: StrPath) -> dict[str, Any]:
             f"{shown(path)} is a latent file of version {note.get('version')!r}, and this is "
             f"version {_VERSION}; make it again with 'ddim-interp invert'."
         )
-    return note
+    if index is None:
+        return note
+    count, sources = (*header.shapes.get("latents", ()), 0)[0], note.get("sources")
+    if index >= count:
+        raise ArgumentError(
+            f"{shown(path)} holds {count} latents, #0 to #{count - 1}; #{index} is not among them."
+        )
+    return note | {"sources": sources[index : index + 1] if isinstance(sources, list) else []}
 
 
 def count_latents(path: StrPath) -> int:

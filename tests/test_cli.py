@@ -139,7 +139,7 @@ def test_every_sink_takes_a_morph_and_tells_its_recipe(call, tiny_folder, tmp_pa
         assert film.read_bytes() == first, "two runs give the same bytes"
 
 
-def test_latents_travel_through_a_file(call, tiny_folder, pictures, tmp_path):
+def test_latents_travel_through_a_file(call, refused, tiny_folder, pictures, tmp_path):
     z, sheet, film = tmp_path / "z.safetensors", tmp_path / "sheet.png", tmp_path / "film.png"
     common = ("--model", tiny_folder, "--steps", "4")
     code, out, _ = call("invert", *pictures, "-o", z, "--json", *common)
@@ -154,6 +154,9 @@ def test_latents_travel_through_a_file(call, tiny_folder, pictures, tmp_path):
     assert sources == ["z.safetensors#1", "z.safetensors#0", "z.safetensors#1"]
     code, out, _ = call("info", z)
     assert code == 0 and "disc.png" in out and "roundtrip_mse" in out
+    code, out, _ = call("info", f"{z}#1")
+    assert code == 0 and "ring.png" in out and "disc.png" not in out
+    refused(call("info", f"{z}#2"), 2, "#0 to #1; #2 is not among them")
 
 
 def test_samples_make_the_film_that_their_help_promises(call, tiny_folder, tmp_path):

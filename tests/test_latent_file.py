@@ -55,6 +55,16 @@ def test_what_was_written_is_read(z):
     assert file.sources[0]["verdict"] == PROOF.verdict
 
 
+def test_a_file_tells_of_one_of_its_latents(z, tmp_path):
+    whole, first = read_latents_recipe(z), read_latents_recipe(z, 0)
+    assert [note["name"] for note in first["sources"]] == ["a.png"]
+    assert first | {"sources": whole["sources"]} == whole
+    with pytest.raises(ArgumentError, match="#0 to #1; #2 is not among them"):
+        read_latents_recipe(z, 2)
+    write_latents(tmp_path / "bare.safetensors", STATE, MODEL, Plan(steps=9))
+    assert read_latents_recipe(tmp_path / "bare.safetensors", 1)["sources"] == []
+
+
 def test_the_same_latents_are_the_same_bytes(z, tmp_path):
     write_latents(tmp_path / "again.safetensors", STATE, MODEL, Plan(steps=9), NOTES)
     assert (tmp_path / "again.safetensors").read_bytes() == z.read_bytes()

@@ -1,5 +1,6 @@
 """`ddim-interp info`: what an output says of itself."""
 
+import re
 from typing import Any
 
 import click
@@ -8,18 +9,25 @@ from ddim_interp.cli import options
 
 __all__ = ["info"]
 
+_LATENTS = re.compile(r"(.*\.safetensors)(?:#([0-9]{1,9}))?", re.DOTALL)
+
 
 @click.command(epilog="Example:  ddim-interp info morph.mp4")
 @click.argument("file", type=options.FILE, metavar="FILE")
 @options.json_option
 def info(file: str, as_json: bool) -> None:
-    """Show the recipe inside a film, a picture, a folder of frames or a latent file."""
+    """Show the recipe inside a film, a picture, a folder of frames or a latent file.
+
+    z.safetensors#1 tells of that latent alone.
+    """
     from ddim_interp.latent_file import read_latents_recipe
     from ddim_interp.recipe import printable
     from ddim_interp.sinks import read_recipe
 
-    latents = file.endswith(".safetensors")
-    recipe = read_latents_recipe(file) if latents else read_recipe(file)
+    if latents := _LATENTS.fullmatch(file):
+        recipe = read_latents_recipe(latents[1], None if latents[2] is None else int(latents[2]))
+    else:
+        recipe = read_recipe(file)
     if as_json:
         options.print_json(recipe)
         return
