@@ -10,13 +10,14 @@ import pytest
 from campaigns import Workshop, content
 
 from ddim_interp import DDIMPipeline
-from ddim_interp.errors import BusyError
+from ddim_interp.errors import ArgumentError, BusyError
 from ddim_interp.files import claim
 from ddim_interp.model import Plan
 from ddim_interp.morph import Style
 from ddim_interp.production import Attempt, produce
 from ddim_interp.production.film import FilmOrder, uneven
 from ddim_interp.production.grid import GridOrder
+from ddim_interp.production.latents import LatentsOrder
 from ddim_interp.speedometer import Speeds
 
 ALL = ["film.gif", "z.safetensors", "sheet.png", "grid.png", "report.html"]
@@ -149,6 +150,39 @@ def test_a_grid_that_cannot_be_is_refused_before_anything_is_loaded(
     order = GridOrder([f"seed:{n}" for n in range(4)], tmp_path / "grid.png", **wrong)
     with pytest.raises(ValueError, match=r"at least 2 x 2|at least 2 × 2|do not fill|more than"):
         produce(order, lambda: pytest.fail("the model was loaded"))
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "says"),
+    [
+        ("a.png", "a.png", "is the input"),
+        ("a.png", "sub/../a.png", "is the input"),
+        ("link.png", "a.png", "is the input"),
+        ("frames/frame_000000.png", "frames", "holds the input"),
+    ],
+)
+def test_an_output_never_replaces_its_own_input(
+    source: str, out: str, says: str, pictures: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "frames").mkdir()
+    for name in ("a.png", "frames/frame_000000.png"):
+        (tmp_path / name).write_bytes(pictures[0].read_bytes())
+    (tmp_path / "link.png").symlink_to("a.png")
+    order = FilmOrder(("seed:1", tmp_path / source), tmp_path / out, Plan(2), Style(frames=4))
+    for how in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(ArgumentError, match=f"{says} .*{Path(source).name}.*another name"):
+            produce(order, lambda: pytest.fail("the model was loaded"), **how)
+
+
+def test_a_latent_file_is_not_replaced_by_one_of_its_latents(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    z = tmp_path / "z.safetensors"
+    produce(LatentsOrder(("seed:1",), z, Plan(2)), lambda: load(tiny_folder))
+    order = LatentsOrder((f"{z}#0",), z, Plan(2))
+    with pytest.raises(ArgumentError, match=r"is the input .*#0"):
+        produce(order, lambda: pytest.fail("the model was loaded"), overwrite=True)
 
 
 def test_an_order_can_be_made_by_hand(tiny_folder: Path, tmp_path: Path) -> None:

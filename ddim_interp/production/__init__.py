@@ -9,13 +9,17 @@ another process. There is one kind for each command, in a module of its own. `pr
 of them out; nothing here prints, and nothing parses options.
 """
 
+import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from ddim_interp.files import StrPath, claim
+from ddim_interp.errors import ArgumentError
+from ddim_interp.files import StrPath, claim, shown
 from ddim_interp.keep import Keep, forget
 from ddim_interp.keyframes import Keyframes
 from ddim_interp.latent_cache import LatentCache, latent_cache_folder
@@ -29,6 +33,8 @@ __all__ = ["Attempt", "Order", "Product", "Say", "produce", "unsaid"]
 
 Say = Callable[[str], None]
 """Takes a message for whoever waits."""
+
+_NUMBER = re.compile(r"(?<=\.safetensors)#\d+$")  # which latent of a file
 
 
 def unsaid(message: str) -> None:
@@ -132,10 +138,12 @@ def produce(
     Raises:
         DdimInterpError: Of the kind that `errors` lists: an order that cannot be meant, an input
             that cannot be used, an output that cannot be written, a model that does not work.
+        ArgumentError: Among them, for an output that would replace an input.
         BusyError: Another run makes the same output, or memory ran out for one picture at a time.
     """
     started = time.monotonic()
     order.check(replace=overwrite or resume)
+    _check_apart(order)
     with ExitStack() as stack:
         if order.out is not None:
             stack.enter_context(claim(order.out))
@@ -168,6 +176,23 @@ def produce(
         "batch_size": size,
     }
     return Product(product.model, product.nfe, product.facts, product.good, head)
+
+
+def _check_apart(order: Order) -> None:
+    """Refuse an output that would replace one of the order's own sources."""
+    if order.out is None:
+        return
+    out = Path(os.path.realpath(order.out))
+    for source in getattr(order, "sources", ()):
+        if not isinstance(source, str | os.PathLike) or str(source).startswith("seed:"):
+            continue
+        path = Path(os.path.realpath(_NUMBER.sub("", str(source))))
+        if out in (path, *path.parents):
+            does = "is" if out == path else "holds"
+            raise ArgumentError(
+                f"The output {shown(order.out)} {does} the input {shown(str(source))}, which would "
+                "be lost; give the output another name."
+            )
 
 
 def _identity(order: Order, model: Model) -> dict[str, Any]:
