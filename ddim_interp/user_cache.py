@@ -4,10 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["cache_off", "user_cache_folder"]
+__all__ = ["cache_off", "is_off", "user_cache_folder"]
 
 _VARIABLE = "DDIM_INTERP_CACHE"
-_OFF = ("", "0", "off", "no")
+_OFF = ("", "0", "off", "no")  # of every variable of ours
 
 
 def user_cache_folder(name: str) -> Path:
@@ -34,4 +34,12 @@ def user_cache_folder(name: str) -> Path:
 
 def cache_off() -> bool:
     """Whether the user's pictures are not to be remembered: DDIM_INTERP_CACHE says `off`."""
-    return os.environ.get(_VARIABLE, "on").lower() in _OFF
+    return is_off(_VARIABLE)
+
+
+def is_off(variable: str) -> bool:
+    """Whether a variable of the environment says `off`, in one of the words for it, or nothing.
+
+    One that is not set is on.
+    """
+    return os.environ.get(variable, "on").lower() in _OFF
