@@ -181,7 +181,7 @@ def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
 
     try:
         with _silence():
-            repos = scan_cache_dir(Path(cache_dir) if cache_dir else None).repos
+            repos = scan_cache_dir(Path(cache_dir) if cache_dir else cache_folder()).repos
     except CacheNotFound:
         return ()
     models = []
