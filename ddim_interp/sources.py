@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from PIL.Image import Image
 
 from ddim_interp.errors import ArgumentError, InputMissingError, LatentsError
-from ddim_interp.files import StrPath, sha256_file, shown
+from ddim_interp.files import StrPath, is_there, sha256_file, shown
 from ddim_interp.latent_file import count_latents, read_latents_recipe
 from ddim_interp.latents import LARGEST_SEED
 from ddim_interp.model import Plan
@@ -34,6 +34,7 @@ __all__ = [
     "fingerprint",
     "in_words",
     "parse_source",
+    "path_of",
     "plan_for",
 ]
 
@@ -90,6 +91,21 @@ def parse_source(source: Source) -> Seed | FiledLatents | PictureFile:
     return PictureFile(source)
 
 
+def path_of(source: Source) -> Path | None:
+    """The file that is named, if one is.
+
+    Example:
+        >>> path_of("z.safetensors#2").name, path_of("seed:7")
+        ('z.safetensors', None)
+    """
+    named = parse_source(source)
+    if isinstance(named, FiledLatents):
+        return Path(named.path)
+    if isinstance(named, Seed) or isinstance(named.picture, Image):
+        return None
+    return Path(named.picture)
+
+
 def check_sources(sources: Sequence[Source]) -> None:
     """Find missing files and meaningless seeds before a model is loaded.
 
@@ -98,8 +114,8 @@ def check_sources(sources: Sequence[Source]) -> None:
         ArgumentError: A seed cannot be meant.
     """
     for source in sources:
-        path = _path(parse_source(source))
-        if path is not None and not path.exists():
+        path = path_of(source)
+        if path is not None and not is_there(path):
             raise InputMissingError(
                 f"There is no file {shown(path)}; give a picture, a latent file or seed:N."
             )
@@ -126,7 +142,7 @@ def fingerprint(source: StrPath) -> dict[str, str]:
         >>> fingerprint("seed:7")
         {'source': 'seed:7'}
     """
-    path = _path(parse_source(source))
+    path = path_of(source)
     if path is None:
         return {"source": str(source)}
     return {"source": Path(source).name, "sha256": sha256_file(path)}
@@ -177,15 +193,6 @@ def in_words(described: Mapping[str, Any]) -> str:
     told = {name: shown(str(described.get(name))) for name in WALK}
     words = f"{told['solver']} in {told['steps']} steps of {told['spacing']}"
     return words if described.get("depth") == 1 else f"{words} to depth {told['depth']}"
-
-
-def _path(named: Seed | FiledLatents | PictureFile) -> Path | None:
-    """The file that is named, if one is."""
-    if isinstance(named, FiledLatents):
-        return Path(named.path)
-    if isinstance(named, Seed) or isinstance(named.picture, Image):
-        return None
-    return Path(named.picture)
 
 
 def _seed(text: str) -> int:

@@ -21,6 +21,7 @@ from PIL import Image
 from ddim_interp import __version__
 from ddim_interp.cli import cli, options
 from ddim_interp.images import open_image
+from ddim_interp.morph import QUICK_TOLERANCE
 
 FAST = ("--steps", "4", "--frames", "4")
 
@@ -68,6 +69,8 @@ def test_a_quick_morph_walks_as_told_and_ends_on_the_pictures_all_the_same(
         assert code == 0
         plan = json.loads(text)["plan"]
         plans.append((plan["steps"], plan["spacing"], plan["solver"]))
+        _, recipe, _ = call("info", out, "--json")
+        assert json.loads(recipe)["style"]["tolerance"] == QUICK_TOLERANCE
         for picture, number in zip(pictures, (0, 3), strict=True):
             with Image.open(out / f"frame_{number:06}.png") as frame:
                 own = open_image(picture, frame.size[::-1]).frame

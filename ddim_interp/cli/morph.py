@@ -134,7 +134,7 @@ def morph(
     if metric is not None and pace != "perceptual" and not run.as_json:
         raise click.UsageError("--metric says how to measure --pace perceptual; give both.")
     from ddim_interp.model import Plan
-    from ddim_interp.morph import Style
+    from ddim_interp.morph import QUICK_TOLERANCE, Style
     from ddim_interp.production.film import FilmOrder
     from ddim_interp.sources import plan_for
 
@@ -152,7 +152,7 @@ def morph(
         boomerang=boomerang,
         raw=raw,
         paste=paste,
-        tolerance=(2.0 if quick else 1.0) if tolerance is None else tolerance,
+        tolerance=(QUICK_TOLERANCE if quick else 1.0) if tolerance is None else tolerance,
         **{name: wish for name, wish in given.items() if wish is not None},
     )
     if quick:

@@ -10,7 +10,6 @@ of them out; nothing here prints, and nothing parses options.
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -28,13 +27,12 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.morph import default_batch_size
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.resume import circumstances, drop_work, open_work
+from ddim_interp.sources import path_of
 
 __all__ = ["Attempt", "Order", "Product", "Say", "produce", "unsaid"]
 
 Say = Callable[[str], None]
 """Takes a message for whoever waits."""
-
-_NUMBER = re.compile(r"(?<=\.safetensors)#\d+$")  # which latent of a file
 
 
 def unsaid(message: str) -> None:
@@ -184,9 +182,10 @@ def _check_apart(order: Order) -> None:
         return
     out = Path(os.path.realpath(order.out))
     for source in getattr(order, "sources", ()):
-        if not isinstance(source, str | os.PathLike) or str(source).startswith("seed:"):
+        named = path_of(source)
+        if named is None:
             continue
-        path = Path(os.path.realpath(_NUMBER.sub("", str(source))))
+        path = Path(os.path.realpath(named))
         if out in (path, *path.parents):
             does = "is" if out == path else "holds"
             raise ArgumentError(

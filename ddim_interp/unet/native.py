@@ -9,7 +9,6 @@ or where DDIM_INTERP_KERNELS is `off`, torch's own operations do the same. They 
 """
 
 import math
-import os
 from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -18,13 +17,22 @@ import torch
 from torch import Tensor
 
 from ddim_interp.c_library import load_c_library
+from ddim_interp.user_cache import is_off
 
-__all__ = ["DTYPES", "add_up", "gather", "group_norm", "has_native", "interleave", "spread"]
+__all__ = [
+    "DTYPES",
+    "add_up",
+    "attend",
+    "gather",
+    "group_norm",
+    "has_native",
+    "interleave",
+    "spread",
+]
 
 DTYPES = (torch.float32, torch.bfloat16)
 """What they compute on."""
 
-_OFF = ("0", "off", "no")
 _LANES, _ROWS = 16, 8  # as in native.c, where there may be half as many lanes
 _PART = 1 << 14  # values that are summed by one thread in one go; sums depend on it, not on threads
 
@@ -42,7 +50,7 @@ _SIGNATURES = {
 
 @cache
 def _library() -> CDLL | None:
-    if os.environ.get("DDIM_INTERP_KERNELS", "on").lower() in _OFF:
+    if is_off("DDIM_INTERP_KERNELS"):
         return None
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return None
