@@ -30,7 +30,7 @@ _HOMES = {
     "Prediction": "denoiser",
     "Reel": "display",
     "State": "solver",
-    "Style": "morph",
+    "Style": "style",
     "UNet2DModel": "network",
     "as_denoiser": "custom",
     "draw": "latents",
@@ -87,7 +87,6 @@ if TYPE_CHECKING:
     from ddim_interp.interpolate import slerp
     from ddim_interp.latents import draw
     from ddim_interp.model import Model, Plan
-    from ddim_interp.morph import Style
     from ddim_interp.network import UNet2DModel
     from ddim_interp.path import KeyframePath
     from ddim_interp.pipeline import DDIMPipeline, ImagePipelineOutput
@@ -95,6 +94,7 @@ if TYPE_CHECKING:
     from ddim_interp.scheduler import DDIMInverseScheduler, DDIMScheduler
     from ddim_interp.sinks import open_sink
     from ddim_interp.solver import DDIM, State
+    from ddim_interp.style import Style
     from ddim_interp.trajectory import invert, last, sample
     from ddim_interp.verbs import Pipeline
 

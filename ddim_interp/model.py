@@ -165,7 +165,7 @@ class Plan:
 
         Its frames are as near the limit of many steps as fifty of DDIM are. Its latents are single
         ones, which give the picture back to some 37 dB, and not exactly. `morph --quick` draws them
-        with a tolerance of `morph.QUICK_TOLERANCE`.
+        with a tolerance of `style.QUICK_TOLERANCE`.
 
         Args:
             **wishes: Fields of `Plan`; None where nothing is wished for.

@@ -21,10 +21,10 @@ from ddim_interp.files import StrPath
 from ddim_interp.hub import Located, locate
 from ddim_interp.latents import draw_like_diffusers
 from ddim_interp.model import Model
-from ddim_interp.morph import default_batch_size
 from ddim_interp.network import UNet2DModel, check_safe
 from ddim_interp.networks import Network
 from ddim_interp.precision import (
+    default_batch_size,
     draft_dtype,
     fastest_layout,
     parse_device,

@@ -17,11 +17,13 @@ from ddim_interp.keep import Keep, forget
 from ddim_interp.keyframes import find_keyframes
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
-from ddim_interp.morph import Morph, Style, default_batch_size
+from ddim_interp.morph import Morph
+from ddim_interp.precision import default_batch_size
 from ddim_interp.progress import bar
 from ddim_interp.shapes import Frame
 from ddim_interp.solver import State
 from ddim_interp.sources import Source, count_keyframes, plan_for
+from ddim_interp.style import Style
 
 __all__ = ["ImagePipelineOutput", "Pipeline", "as_output", "check_output_type"]
 

@@ -43,7 +43,7 @@ from ddim_interp.inversion import Inversion, invert_images, sample_latents
 from ddim_interp.keep import Kept
 from ddim_interp.keyframes import find_keyframes
 from ddim_interp.model import Model
-from ddim_interp.morph import Morph, Style
+from ddim_interp.morph import Morph
 from ddim_interp.pace import distances, pdv
 from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import lab, perceive
@@ -51,6 +51,7 @@ from ddim_interp.realism import RATIOS, Realism, denoising_errors
 from ddim_interp.repair import repair_inversion
 from ddim_interp.solver import AUTO, State
 from ddim_interp.speedometer import Speeds
+from ddim_interp.style import Style
 
 HALF = torch.tensor([0.5], dtype=torch.float64)
 

@@ -21,7 +21,7 @@ from PIL import Image
 from ddim_interp import __version__
 from ddim_interp.cli import cli, options
 from ddim_interp.images import open_image
-from ddim_interp.morph import QUICK_TOLERANCE
+from ddim_interp.style import QUICK_TOLERANCE
 
 FAST = ("--steps", "4", "--frames", "4")
 

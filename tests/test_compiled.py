@@ -6,8 +6,7 @@ import torch
 from ddim_interp import DDIMPipeline, Plan
 from ddim_interp.bench.forwards import random_network
 from ddim_interp.compiled import Compiled, compile_network
-from ddim_interp.morph import default_batch_size
-from ddim_interp.precision import true_float32
+from ddim_interp.precision import default_batch_size, true_float32
 from ddim_interp.unet.norm import GroupNorm
 
 SMALL = {

@@ -46,6 +46,7 @@ LAYERS = [
     {"solver"},
     {"trajectory", "pace", "learned"},
     {"perceptual", "speedometer", "refinement"},
+    {"style"},
     {"model", "checks", "checkpoint", "hub", "convert", "resume", "kept_file", "latent_cache"},
     {"choice", "inversion", "latent_file", "sources", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},

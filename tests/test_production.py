@@ -13,12 +13,12 @@ from ddim_interp import DDIMPipeline
 from ddim_interp.errors import ArgumentError, BusyError
 from ddim_interp.files import claim
 from ddim_interp.model import Plan
-from ddim_interp.morph import Style
 from ddim_interp.production import Attempt, produce
 from ddim_interp.production.film import FilmOrder, uneven
 from ddim_interp.production.grid import GridOrder
 from ddim_interp.production.latents import LatentsOrder
 from ddim_interp.speedometer import Speeds
+from ddim_interp.style import Style
 
 ALL = ["film.gif", "z.safetensors", "sheet.png", "grid.png", "report.html"]
 RESUMED = ALL[:-1]

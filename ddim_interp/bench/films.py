@@ -14,9 +14,10 @@ from ddim_interp.checks import compare
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.images import from_frames, to_frames
 from ddim_interp.model import Plan
-from ddim_interp.morph import QUICK_TOLERANCE, Morph
+from ddim_interp.morph import Morph
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.shapes import Frames
+from ddim_interp.style import QUICK_TOLERANCE
 
 __all__ = ["Film", "race_films"]
 

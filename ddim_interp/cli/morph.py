@@ -134,9 +134,9 @@ def morph(
     if metric is not None and pace != "perceptual" and not run.as_json:
         raise click.UsageError("--metric says how to measure --pace perceptual; give both.")
     from ddim_interp.model import Plan
-    from ddim_interp.morph import QUICK_TOLERANCE, Style
     from ddim_interp.production.film import FilmOrder
     from ddim_interp.sources import plan_for
+    from ddim_interp.style import QUICK_TOLERANCE, Style
 
     given: dict[str, Any] = {"metric": metric, "feather": feather}
     style = Style(

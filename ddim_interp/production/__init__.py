@@ -24,8 +24,8 @@ from ddim_interp.keyframes import Keyframes
 from ddim_interp.latent_cache import LatentCache, latent_cache_folder
 from ddim_interp.memory import halve_until_it_fits
 from ddim_interp.model import Model, Plan
-from ddim_interp.morph import default_batch_size
 from ddim_interp.pipeline import DDIMPipeline
+from ddim_interp.precision import default_batch_size
 from ddim_interp.resume import circumstances, drop_work, open_work
 from ddim_interp.sources import path_of
 

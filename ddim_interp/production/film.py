@@ -7,7 +7,6 @@ from typing import Any
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.files import StrPath
 from ddim_interp.model import Model, Plan
-from ddim_interp.morph import Style
 from ddim_interp.perceptual import find_metric
 from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import check_repair
@@ -15,6 +14,7 @@ from ddim_interp.resume import is_finished
 from ddim_interp.sinks import check_sink, default_upscale, open_sink
 from ddim_interp.sources import check_sources, count_keyframes, fingerprint
 from ddim_interp.speedometer import Speedometer, Speeds
+from ddim_interp.style import Style
 
 __all__ = ["FilmOrder", "uneven"]
 
