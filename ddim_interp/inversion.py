@@ -16,7 +16,7 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.notes import Notes, TakesNotes
 from ddim_interp.shapes import Images, Latents, spelled
 from ddim_interp.solver import AUTO, State, settle
-from ddim_interp.trajectory import about_steps, invert, sample
+from ddim_interp.trajectory import about_steps, invert, last, sample
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["Inversion", "invert_images", "sample_latents"]
@@ -158,9 +158,8 @@ def sample_latents(
     grid, solver = plan.walk(model.schedule)
     start = latents if isinstance(latents, State) else State(model.place(latents), grid[0])
     walk = sample(denoiser or model.denoiser, settle(solver, start), grid, solver)
-    for state in watch(walk, len(grid) - 1, "sampling"):  # noqa: B007
-        pass
-    return model.decode(_without(start.dither, state.x))
+    x_0 = last(watch(walk, len(grid) - 1, "sampling")).x
+    return model.decode(_without(start.dither, x_0))
 
 
 def _without(dither: Tensor | None, x_0: Tensor) -> Tensor:

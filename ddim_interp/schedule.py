@@ -25,7 +25,15 @@ from torch import Tensor
 from ddim_interp.as_mapping import AsMapping
 from ddim_interp.errors import ModelError, ScheduleError
 
-__all__ = ["BetaSchedule", "Level", "NoiseSchedule", "PredictionType", "SchedulerConfig", "Spacing"]
+__all__ = [
+    "BetaSchedule",
+    "Level",
+    "NoiseSchedule",
+    "PredictionType",
+    "SchedulerConfig",
+    "Spacing",
+    "cosine_betas",
+]
 
 BetaSchedule: TypeAlias = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 PredictionType: TypeAlias = Literal["epsilon", "sample", "v_prediction"]
@@ -308,13 +316,21 @@ def _betas(config: SchedulerConfig) -> Tensor:
         )
         return roots**2
 
-    def signal(fraction: float) -> float:  # Nichol & Dhariwal (2021), arXiv:2102.09672, eq. 17
+    return torch.tensor(cosine_betas(steps), dtype=torch.float32)
+
+
+def cosine_betas(steps: int) -> list[float]:
+    """What each of so many training steps replaces of the variance by noise, where √ᾱ is a cosine.
+
+    References:
+        Nichol & Dhariwal (2021), Improved denoising diffusion probabilistic models,
+        arXiv:2102.09672, equation 17.
+    """
+
+    def signal(fraction: float) -> float:
         return math.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
 
-    return torch.tensor(
-        [min(1 - signal((i + 1) / steps) / signal(i / steps), 0.999) for i in range(steps)],
-        dtype=torch.float32,
-    )
+    return [min(1 - signal((i + 1) / steps) / signal(i / steps), 0.999) for i in range(steps)]
 
 
 def _rescale_to_zero_snr(betas: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ddim_interp.convert.hints import Hints
 from ddim_interp.errors import ModelError
-from ddim_interp.schedule import PredictionType, SchedulerConfig
+from ddim_interp.schedule import PredictionType, SchedulerConfig, cosine_betas
 
 __all__ = ["scheduler_config", "thinned"]
 
@@ -45,7 +45,7 @@ def scheduler_config(hints: Hints, source: str) -> SchedulerConfig:
             f"{source} was told {total} timesteps rescaled to {_TOLD}, which do not fall on whole "
             "numbers; such a table cannot be written down."
         )
-    betas = thinned(_cosine(total) if cosine else _linear(start, end, total), total // _TOLD)
+    betas = thinned(cosine_betas(total) if cosine else _linear(start, end, total), total // _TOLD)
     return SchedulerConfig(trained_betas=tuple(betas), prediction_type=kind)
 
 
@@ -64,12 +64,3 @@ def thinned(betas: Sequence[float], stride: int) -> list[float]:
 
 def _linear(start: float, end: float, total: int) -> list[float]:
     return [start + (end - start) * i / (total - 1) for i in range(total)]
-
-
-def _cosine(total: int) -> list[float]:
-    """Nichol & Dhariwal (2021), arXiv:2102.09672, eq. 17."""
-
-    def signal(fraction: float) -> float:
-        return math.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    return [min(1 - signal((i + 1) / total) / signal(i / total), 0.999) for i in range(total)]
