@@ -131,6 +131,7 @@ def test_it_stays_within_its_bounds_and_keeps_what_was_used_last(tmp_path):
         for age, file in enumerate(sorted(tmp_path.iterdir(), key=lambda f: -f.stat().st_mtime_ns)):
             os.utime(file, (1e9 - age, 1e9 - age))  # clocks of file systems are coarse
         small("inversion-0", lambda: pytest.fail("what is used stays"))
+    small("inversion-5", lambda: pytest.fail("what came last stays"))
     assert len(list(tmp_path.iterdir())) == 3
 
 
