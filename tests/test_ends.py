@@ -8,9 +8,13 @@ from ddim_interp.ends import EndCorrection
 RESIDUALS = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("closed", [False, True])
-def test_at_a_keyframe_the_correction_is_its_residual(closed):
-    knots = torch.tensor([0.0, 0.3, 0.7 if closed else 1.0], dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("closed", "knots"),
+    [(False, (0.0, 0.3, 1.0)), (True, (0.0, 0.3, 0.7)), (True, (0.0, 0.45, 0.9))],
+    ids=["open", "closed", "closest across the seam"],
+)
+def test_at_a_keyframe_the_correction_is_its_residual(closed, knots):
+    knots = torch.tensor(knots, dtype=torch.float64)
     assert torch.equal(EndCorrection(RESIDUALS, knots, closed)(knots), RESIDUALS)
 
 

@@ -144,11 +144,15 @@ def test_a_closed_path_goes_round_and_round(blend: Blend, smooth: bool) -> None:
 
 
 @straight_and_smooth
-def test_a_closed_path_does_not_care_where_it_begins(smooth: bool) -> None:
+@pytest.mark.parametrize("times", [(0.0, 1.0, 2.0, 3.0, 4.0), uneven(closed=True)])
+def test_a_closed_path_does_not_care_where_it_begins(
+    smooth: bool, times: tuple[float, ...]
+) -> None:
     keyframes, u = draw(4), torch.linspace(0, 1, 21, dtype=torch.float64)
-    here = KeyframePath(keyframes, closed=True, smooth=smooth)
-    there = KeyframePath(keyframes.roll(-1, 0), closed=True, smooth=smooth)
-    torch.testing.assert_close(here(u + 0.25), there(u))
+    here = KeyframePath(keyframes, closed=True, smooth=smooth, times=times)
+    later = (*times[1:], times[-1] + times[1])
+    there = KeyframePath(keyframes.roll(-1, 0), closed=True, smooth=smooth, times=later)
+    torch.testing.assert_close(here(u + times[1] / times[-1]), there(u))
 
 
 @straight_and_smooth
