@@ -13,9 +13,11 @@ from ddim_interp.denoiser import (
     Denoiser,
     Fallback,
     GaussianDenoiser,
+    InBatches,
     NetworkDenoiser,
     Prediction,
     add_noise,
+    among,
     grain_of,
     predict_eps,
     predict_x0,
@@ -188,13 +190,30 @@ def test_calls_are_counted_in_pictures() -> None:
     assert model.nfe == 5
 
 
+def test_who_asks_for_some_of_some_pictures_is_charged_for_those() -> None:
+    model = CountCalls(GaussianDenoiser())
+    some = among(among(model, torch.tensor([2, 3])), torch.tensor([1]))
+    some(torch.zeros(1, 3, 8, 8), LEVELS[2])
+    assert model.spent(4).tolist() == [0, 0, 0, 1]
+
+
+@every_level
 @pytest.mark.parametrize(
     "denoiser",
-    [GaussianDenoiser(), NetworkDenoiser(lambda x, t: x), CountCalls(GaussianDenoiser())],
+    [
+        GaussianDenoiser(),
+        NetworkDenoiser(lambda x, t: x),
+        CountCalls(GaussianDenoiser()),
+        InBatches(GaussianDenoiser(), 2),
+        Fallback(GaussianDenoiser(), GaussianDenoiser()),
+    ],
     ids=lambda denoiser: type(denoiser).__name__,
 )
-def test_all_denoisers_look_alike(denoiser: object) -> None:
-    assert isinstance(denoiser, Denoiser)
+def test_the_halves_of_every_denoiser_add_up_to_what_it_was_given(
+    denoiser: Denoiser, t: Level
+) -> None:
+    x_t = draw([1, 2, 3], (3, 8, 8)).double()
+    assert_close(add_noise(*denoiser(x_t, t), t), x_t)
 
 
 # ---- falling back ----
@@ -221,6 +240,15 @@ def test_only_the_pictures_that_failed_are_asked_for_again():
     assert model.retries == again.nfe == 2
     model(x[:1], level)
     assert model.retries == again.nfe == 2, "a finite answer is not asked for again"
+
+
+@pytest.mark.parametrize("half", ["x_0", "eps"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_one_broken_half_is_enough_to_ask_again(half, value):
+    exact, level, x = GaussianDenoiser(), Level(500.0, 0.5), torch.ones(2, 1, 1, 1)
+    spoilt = exact(x, level)._replace(**{half: torch.tensor([0.0, value]).view(2, 1, 1, 1)})
+    found = Fallback(lambda *_: spoilt, exact)(x, level)
+    assert_close(getattr(found, half)[1], getattr(exact(x, level), half)[1])
 
 
 def test_a_draft_that_fails_leaves_no_nan_in_a_walk():
