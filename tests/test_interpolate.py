@@ -222,6 +222,13 @@ def test_mean_does_not_depend_on_the_order_of_corners(blend: Blend) -> None:
         torch.testing.assert_close(blend.mean(corners[order], weights[:, order]), first)
 
 
+def test_a_negative_weight_turns_away_and_has_no_share_in_the_length() -> None:
+    corners = draw(2, 18) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+    beyond = slerp.mean(corners, torch.tensor([[1.3, -0.3]]))
+    torch.testing.assert_close(norms(beyond), norms(corners[:1]))
+    assert (beyond * corners[1]).sum() < (corners[:1] * corners[1]).sum(), "farther from the other"
+
+
 @every_blend
 def test_mean_of_opposite_corners_is_finite(blend: Blend) -> None:
     corner = draw(1, 20)
