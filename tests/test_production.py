@@ -109,6 +109,29 @@ def test_another_repair_is_another_film(
         produce(replace(order, repair="renormalise"), lambda: load(tiny_folder), resume=True)
 
 
+def test_a_film_is_made_anew_where_that_is_said_though_it_stands_there(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    produce(order, lambda: load(tiny_folder))
+    whole = order.out.read_bytes()
+    marked = whole + b"as it was found"  # behind its end, where no reader looks
+    order.out.write_bytes(marked)
+    for overwrite, wanted in ((False, marked), (True, whole)):
+        produce(order, lambda: load(tiny_folder), resume=True, overwrite=overwrite)
+        assert order.out.read_bytes() == wanted
+
+
+def test_a_boomerang_changes_as_much_on_its_way_back(tiny_folder: Path, tmp_path: Path) -> None:
+    def path_length(style: Style) -> float:
+        order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), style)
+        pace = produce(order, lambda: load(tiny_folder), overwrite=True).facts["pace"]
+        return float(pace["path_length"])
+
+    there = path_length(Style(frames=4))
+    assert path_length(Style(frames=6, boomerang=True)) == pytest.approx(2 * there) and there > 0
+
+
 def test_an_order_is_judged_before_anything_is_loaded(tmp_path: Path) -> None:
     order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", style=Style(frames=1))
     with pytest.raises(ValueError, match="frames=1"):
