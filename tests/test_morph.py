@@ -14,6 +14,7 @@ from ddim_interp.errors import ArgumentError, InputMissingError, PathError
 from ddim_interp.images import from_frames, open_image
 from ddim_interp.pace import distances, unevenness
 from ddim_interp.perceptual import perceive
+from ddim_interp.realism import denoising_errors
 from ddim_interp.solver import DDIM, ImplicitEquation
 from ddim_interp.watch import unwatched
 
@@ -136,13 +137,15 @@ def test_evaluations_are_counted_exactly(tiny):
     assert counted.nfe == 5 * 6
 
 
-@pytest.mark.parametrize("way", ["straight", "loop", "boomerang"])
-def test_at_pictures_the_film_knows_what_the_network_says(tiny, pictures, way):
-    style = {} if way == "straight" else {way: True}
+@pytest.mark.parametrize(
+    ("way", "seeds"),
+    [("straight", ["seed:3"]), ("loop", ["seed:3"]), ("boomerang", ["seed:3"]), ("beside", [])],
+)
+def test_at_pictures_the_film_knows_what_the_network_says(tiny, pictures, way, seeds):
+    style = {way: True} if way in ("loop", "boomerang") else {}
     films, costs = [], []
     for take in (True, False):
-        keyframes = [*pictures, "seed:3"]
-        film = tiny.morph(keyframes, plan=Plan(steps=6), frames=40, tolerance=4, **style)
+        film = tiny.morph([*pictures, *seeds], plan=Plan(steps=6), frames=40, tolerance=4, **style)
         if not take:
             each = tuple(replace(keyframe, notes=None) for keyframe in film.keyframes)
             film = replace(film, found=replace(film.found, each=each))
@@ -301,8 +304,15 @@ def test_a_loop_through_two_pictures_draws_each_of_its_pictures_once(tiny, pictu
     assert counted.nfe == 5 * FAST.steps, "five pictures lie between the two"
     for there, back in zip(frames[1:6], reversed(frames[7:]), strict=True):
         np.testing.assert_array_equal(there, back)
-    alone = [
-        next(replace(film, style=replace(film.style, raw=False))._drawn([u], None, unwatched))
-        for u in film.times.tolist()
-    ]
+    alone = [next(film._drawn([u], None, unwatched)) for u in film.times.tolist()]
     np.testing.assert_allclose(np.stack(frames).astype(int), np.stack(alone), atol=1)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_each_leg_is_as_real_as_its_own_ends(tiny, pictures, loop):
+    keyframes, frames = ["seed:1", *pictures], 6 if loop else 5
+    film = tiny.morph(keyframes, plan=FAST, frames=frames, loop=loop, raw=True, tolerance=0)
+    errors = denoising_errors(tiny.model, from_frames(np.array(list(film.draw()))))
+    ends = errors[::2] if not loop else torch.cat([errors[::2], errors[:1]])
+    wanted = (errors[1::2] / ((ends[1:] + ends[:-1]) / 2)).mean(1)
+    assert film.realism() == pytest.approx(wanted.tolist(), rel=0.01)
