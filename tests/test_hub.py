@@ -3,6 +3,7 @@
 A hub of our own answers on the loopback interface, and misbehaves as it is told.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -544,6 +545,31 @@ def test_weights_arrive_whole_or_not_at_all(fake: FakeHub, fault: str) -> None:
         locate(REPO, offline=True)
     fake.fault = lambda _: False
     read_checkpoint(locate(REPO).folder)
+
+
+def test_a_download_that_starts_over_for_ever_is_given_up(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    download = huggingface_hub.hf_hub_download
+
+    def restart(repo: str, name: str, **how: Any) -> str:
+        if name != WEIGHTS:
+            return download(repo, name, **how)
+        unfinished = next(Path(constants.HF_HUB_CACHE).rglob("blobs")) / "weights.incomplete"
+        sizes = itertools.cycle((100, 0))
+        while not over.wait(0.13):
+            unfinished.write_bytes(bytes(next(sizes)))
+        raise InterruptedError
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", restart)
+    monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
+    released = threading.Timer(3, over.set)
+    released.start()
+    with pytest.raises(HubError, match="nothing new for"):
+        locate(REPO)
+    over.set()
+    released.cancel()
 
 
 def test_a_config_with_another_hash_is_removed(fake: FakeHub, model: dict[str, bytes]) -> None:

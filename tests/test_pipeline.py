@@ -66,6 +66,18 @@ def test_what_overflows_in_half_precision_is_asked_again_in_float32(tiny_folder)
     assert 3 <= film.model.retries <= 3 * PLAN.steps
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_half_precision_cannot_answer_is_asked_again_in_float32(tiny_folder, tiny, dtype):
+    half = DDIMPipeline.from_pretrained(tiny_folder, device="cpu", dtype=dtype)
+    half.unet.register_forward_pre_hook(
+        lambda unet, x: x if unet.dtype == torch.float32 else (x[0] * torch.nan, *x[1:])
+    )
+    model, exact = half.model, tiny.model.denoiser
+    z, t = draw([1, 2], model.shape), model.schedule.level(500)
+    torch.testing.assert_close(model.denoiser(z, t).x_0, exact(z, t).x_0, atol=0.05, rtol=0)
+    assert model.retries == 2
+
+
 def test_auto_precision_inverts_in_float32(tiny_folder):
     pipe = DDIMPipeline.from_pretrained(tiny_folder, device="cpu")
     assert pipe.dtype == torch.float32

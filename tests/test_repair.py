@@ -32,6 +32,9 @@ def test_a_repair_says_what_it_costs(before, name):
     for new, old in zip(after.certificates, before.certificates, strict=True):
         assert new.repair_cost == new.roundtrip_mse - old.roundtrip_mse > 0
         assert "its repair added" in new.verdict and "repair" not in old.verdict
+    paid = [sum(each.nfe for each in found.certificates) for found in (before, after)]
+    decoding = len(before.images) * PLAN.steps
+    assert paid[1] - paid[0] == after.nfe - before.nfe >= decoding
     decoded = sample_latents(MODEL, after.state, after.plan)
     assert torch.equal(decoded, after.decoded), "the certificate is of what will be seen"
     assert torch.equal(after.images, before.images)
