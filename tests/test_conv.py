@@ -116,12 +116,15 @@ def test_what_is_laid_out_is_not_part_of_a_checkpoint():
 
 
 def test_gradients_flow_as_through_torchs():
-    conv, x = layer(padding=1), maps()
+    conv, x = layer(padding=1), maps().requires_grad_()
     with torch.inference_mode():
         conv(x)
     conv.requires_grad_(True)
-    conv(x).sum().backward()
-    assert conv.weight.grad is not None
+    mine, torchs = (
+        torch.autograd.grad(y.square().sum(), (x, *conv.parameters()))
+        for y in (conv(x), nn.Conv2d.forward(conv, x))
+    )
+    torch.testing.assert_close(mine, torchs)
 
 
 @pytest.mark.parametrize(("width", "bound"), [(16, 1e-6), (32, 3e-6)])  # these may be halved

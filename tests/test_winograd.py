@@ -159,7 +159,10 @@ def test_what_is_made_of_weights_is_not_copied():
         assert torch.equal(twin(x), y)
 
 
-def test_gradients_flow():
-    conv, x = layer().requires_grad_(True), maps(1, 128, 16, 16)
-    conv(x).sum().backward()
-    assert conv.weight.grad is not None
+def test_gradients_flow_as_through_torchs():
+    conv, x = layer().requires_grad_(True), maps(1, 128, 16, 16).requires_grad_()
+    mine, torchs = (
+        torch.autograd.grad(y.square().sum(), (x, *conv.parameters()))
+        for y in (conv(x), nn.Conv2d.forward(conv, x))
+    )
+    torch.testing.assert_close(mine, torchs)
