@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -224,6 +225,62 @@ def test_a_file_swept_before_it_was_held_is_made_anew(
     assert list(tmp_path.iterdir()) == [tmp_path / "film"]
 
 
+def test_a_claim_whose_file_went_before_it_was_held_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = files._lock
+
+    def let_go(descriptor: int) -> bool:
+        monkeypatch.setattr(files, "_lock", lock)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", let_go)
+    with claim(tmp_path / "film"), pytest.raises(BusyError), claim(tmp_path / "film"):
+        pytest.fail("two hold one claim")
+
+
+def test_a_link_is_nobodys_orphan(tmp_path: Path) -> None:
+    (tmp_path / "treasure").write_bytes(b"gold")
+    link = tmp_path / ".film.0123456789ab.part"
+    link.symlink_to(tmp_path / "treasure")
+    assert sweep_orphans(tmp_path) == 0 and link.read_bytes() == b"gold"
+
+
+def test_a_claim_does_not_follow_a_link_in_its_place(tmp_path: Path) -> None:
+    with claim(tmp_path / "film"):
+        (lock,) = tmp_path.iterdir()
+    lock.symlink_to(tmp_path / "victim")
+    with pytest.raises(OutputError), claim(tmp_path / "film"):
+        pytest.fail("it was claimed")
+    assert list(tmp_path.iterdir()) == [lock]
+
+
+@pytest.mark.parametrize("write", [write_film, write_frames])
+def test_what_stands_under_its_name_lasts_through_a_power_cut(
+    write: Callable[[Path, bool], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contents are on the disk before the name is, and the name before it is said to be."""
+    out, told = tmp_path / "film", []
+
+    class Told:
+        def __getattr__(self, name: str) -> Any:
+            if name in ("replace", "rename"):
+                told.append("named")
+            return getattr(os, name)
+
+        def fsync(self, descriptor: int) -> None:
+            told.append("folder" if os.path.sameopenfile(descriptor, folder) else "contents")
+            os.fsync(descriptor)
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(files, "os", Told())
+    write(out, False)
+    os.close(folder)
+    assert told[-3:] == ["contents", "named", "folder"]
+
+
 def test_overwriting_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "film"
     write_bytes(path, b"old")
@@ -329,6 +386,40 @@ def test_a_folder_of_somebody_is_never_replaced(tmp_path: Path) -> None:
     ):
         pass
     assert content(path) == {"wedding.jpg": b"dear"}
+
+
+def test_a_folder_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    with (
+        pytest.raises(OutputError, match="other files"),
+        atomic_folder(path, members=FRAMES, overwrite=True) as partial,
+    ):
+        write_bytes(partial / "frame_0.png", b"ours")
+        path.mkdir()
+        (path / "wedding.jpg").write_bytes(b"dear")
+    assert content(path) == {"wedding.jpg": b"dear"} and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_run_half_wrote_in_a_work_folder_goes(tmp_path: Path) -> None:
+    members = re.compile(r"batch-\d")
+    with pytest.raises(KeyboardInterrupt), work_folder(tmp_path / "film", members) as folder:
+        for name in ("batch-1", ".batch-2.0123456789ab.part"):
+            (folder / name).touch()
+        raise KeyboardInterrupt
+    with work_folder(tmp_path / "film", members) as folder:
+        assert [path.name for path in folder.iterdir()] == ["batch-1"]
+
+
+def test_a_file_system_that_cannot_sync_a_folder_is_put_up_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_bytes(tmp_path / "film", b"whole")
+    assert (tmp_path / "film").read_bytes() == b"whole"
 
 
 def test_the_folder_of_a_killed_run_is_emptied_and_used(tmp_path: Path) -> None:
