@@ -94,6 +94,35 @@ def test_lossless_films_give_every_pixel_back(suffix: str, tmp_path: Path) -> No
     assert np.array_equal(frames, film)
 
 
+@pytest.mark.parametrize("suffix", SINKS)
+def test_a_frame_may_lie_anyhow_and_be_painted_over_once_it_is_written(
+    suffix: str, tmp_path: Path
+) -> None:
+    film = gradient(3, 6, 10)
+
+    def painted(canvas: Film) -> Iterator[Film]:
+        for frame in film:
+            canvas[:] = frame
+            yield canvas
+
+    plain, turned = np.empty((6, 10, 3), np.uint8), np.empty((10, 6, 3), np.uint8).swapaxes(0, 1)
+    own, *others = (
+        read(write(tmp_path / f"{number}{suffix}", frames, frame_count=3))[0]
+        for number, frames in enumerate((film, painted(plain), painted(turned)))
+    )
+    assert all(np.array_equal(own, other) for other in others)
+
+
+@pytest.mark.parametrize("suffix", SINKS)
+def test_what_a_killed_run_left_beside_a_film_goes_with_the_next(
+    suffix: str, tmp_path: Path
+) -> None:
+    left = tmp_path / ".another.gif.0123456789ab.part"
+    left.touch()
+    write(tmp_path / f"film{suffix}", gradient(2, 4, 4), frame_count=2)
+    assert not left.exists()
+
+
 def test_a_gif_of_few_colours_gives_every_pixel_back(tmp_path: Path) -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     film = [np.roll(grey, i, axis=0) for i in range(3)]
