@@ -93,6 +93,15 @@ def test_fifty_steps_visit_the_known_timesteps(
     assert (visited[:3], visited[-3:]) == (first, last)
 
 
+@pytest.mark.parametrize("total", [50, 70])
+def test_trailing_timesteps_are_those_of_numpys_range(total: int) -> None:
+    """To the last rounding at halves, as diffusers has them."""
+    schedule = NoiseSchedule.from_config({"num_train_timesteps": total})
+    for steps in range(1, total + 1):
+        theirs = np.round(np.arange(total, 0, -total / steps)) - 1
+        assert timesteps(schedule, steps, "trailing") == theirs[:steps].tolist()
+
+
 def test_log_snr_steps_are_even_in_log_sigma() -> None:
     logs = [math.log(level.ratio) for level in make_grid(LINEAR, 25, "log-snr")]
     strides = [high - low for high, low in pairwise(logs)]

@@ -180,6 +180,15 @@ def test_legs_get_frames_by_their_length() -> None:
     torch.testing.assert_close(u.diff(), torch.full((100,), 0.01, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("frames", [5, 8, 11])
+def test_between_two_keyframes_steps_are_even(frames: int) -> None:
+    knots = torch.tensor([0.0, 0.31, 1.0], dtype=torch.float64)
+    u = frame_times(frames, knots)
+    for start, end in pairwise(knots.tolist()):
+        leg = u[(u >= start) & (u <= end)]
+        torch.testing.assert_close(leg, even(start, end, len(leg)))
+
+
 def test_easing_shapes_the_whole_film_or_every_leg() -> None:
     smooth = EASINGS["smoothstep"]
     torch.testing.assert_close(frame_times(11, easing=smooth), smooth(even(0, 1, 11)))
@@ -332,6 +341,18 @@ def test_passes_never_make_it_worse_and_are_bounded() -> None:
     )
     assert len(found) == 5
     assert all(later.excess <= sooner.excess for sooner, later in pairwise(found))
+
+
+def test_the_best_is_kept_of_a_film_that_cannot_be_made_even() -> None:
+    """It looks another way at every place, however near to the last."""
+
+    def look(u: Tensor) -> Tensor:
+        return torch.sin(1e7 * u**2)[:, None]
+
+    found = list(retime(look, lambda odometer: frame_times(12, odometer=odometer), target=0))
+    assert all(later.excess <= sooner.excess for sooner, later in pairwise(found))
+    for each in found:
+        torch.testing.assert_close(distances(look(each.u)), each.steps)
 
 
 @pytest.mark.parametrize("name", ["smoothstep", "ease-in", "ease-in-out-cubic"])
