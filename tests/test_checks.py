@@ -75,6 +75,21 @@ def test_the_spectrum_adds_up_to_the_power():
     assert (spectrum > 1e-9).sum() == 1
 
 
+def test_the_mean_is_in_no_band_and_the_finest_wave_in_the_last():
+    assert radial_spectrum(torch.full((1, 1, 16, 16), 3.0)).abs().max() < 1e-9
+    finest = torch.tensor([1.0, -1.0]).repeat(8).expand(1, 1, 16, 16)
+    assert radial_spectrum(finest)[0].nonzero().flatten().tolist() == [7]
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 20, 12)])
+def test_patches_are_correlated_as_their_definition_says(shape):
+    z = draw([4], shape) + 2  # what all patches share is no likeness
+    corners = [(y, x) for y in range(0, shape[1] - 7, 4) for x in range(0, shape[2] - 7, 4)]
+    patches = [c[y : y + 8, x : x + 8].flatten() for c in z[0].double() for y, x in corners]
+    pairs = torch.corrcoef(torch.stack(patches).T).triu(1).abs().flatten()
+    assert patch_correlation(z).item() == pytest.approx(pairs.topk(20).values.mean().item())
+
+
 def test_patches_find_what_moves_together():
     ramp = torch.linspace(-1, 1, 64)[:, None].expand(64, 64)
     same = draw([1], (3, 1, 1)) + ramp
@@ -155,6 +170,8 @@ def test_what_is_wrong_with_a_latent_is_said(certificate, grade, word):
 
 def test_a_picture_that_does_not_come_back_is_never_good():
     assert not verdict(0.1).good and "does not come back" in verdict(0.1).verdict
+    repaired = replace(verdict(0.1), repair_cost=0.1)  # no number of steps would mend that
+    assert "more steps" in verdict(0.1).verdict and "more steps" not in repaired.verdict
 
 
 def test_only_a_faithful_round_trip_is_good():
