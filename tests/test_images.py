@@ -119,6 +119,21 @@ def test_deep_grey_is_scaled_not_clipped(mode: str) -> None:
     assert np.array_equal(open_image(image, 16).frame[..., 0], expected)
 
 
+def test_every_16_bit_level_goes_to_the_nearest_of_256() -> None:
+    levels = np.arange(65536, dtype="<u2").reshape(256, 256)
+    frame = open_image(Image.frombytes("I;16", (256, 256), levels.tobytes()), 256).frame[..., 0]
+    assert np.abs(frame - levels / 257).max() <= 0.5
+
+
+def test_a_picture_in_lab_without_a_profile_has_its_colours() -> None:
+    truth = Image.fromarray(smooth(16, 32))
+    profiles = [ImageCms.createProfile(space) for space in ("sRGB", "LAB")]
+    lab = ImageCms.profileToProfile(truth, *profiles, outputMode="LAB")
+    lab.info.clear()
+    error = open_image(lab, (16, 32)).frame - np.asarray(truth, int)
+    assert np.abs(error).mean() < 2
+
+
 def test_a_16_bit_png_and_ppm_keep_their_whole_range(tmp_path: Path) -> None:
     levels = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(levels), ".png"))
