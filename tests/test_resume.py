@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from campaigns import Workshop, content, interrupt, kill_at_calls, kill_at_random, race
@@ -17,7 +18,10 @@ from campaigns import Workshop, content, interrupt, kill_at_calls, kill_at_rando
 from ddim_interp.errors import ArgumentError, BusyError, OutputError
 from ddim_interp.files import claim, sweep_orphans, work_folder
 from ddim_interp.keep import Kept
-from ddim_interp.resume import WorkFolder, drop_work, open_work
+from ddim_interp.kept_file import read_kept, write_kept
+from ddim_interp.resume import WorkFolder, drop_work, is_finished, open_work
+from ddim_interp.sinks import write_picture
+from ddim_interp.tensors import read_header, write_tensors
 
 FILM = {"plan": {"steps": 4}}
 HERE = {"threads": 2}
@@ -211,6 +215,34 @@ def test_work_is_dropped_if_it_is_of_that_order_and_nothing_else(
     assert bool(list(tmp_path.iterdir())) == (change != "none")
     if change == "stranger":
         assert (folder_of(out) / "diary.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"y": torch.ones(2, 3)}, {"x": torch.ones(3, 2)}, {"x": torch.ones(2, 3).view(torch.int32)}],
+    ids=["name", "shape", "type"],
+)
+def test_the_same_bytes_of_another_name_shape_or_type_are_not_what_was_kept(
+    other: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    write_kept(path, Kept({"x": torch.ones(2, 3)}, "note"))
+    write_tensors(path, other, read_header(path).metadata, overwrite=True)
+    assert read_kept(path) is None
+
+
+def test_what_is_no_longer_said_of_an_order_is_named_too(tmp_path: Path) -> None:
+    out = tmp_path / "film.gif"
+    keep_and_fail(out, 1, film={**FILM, "lens": "wide"})
+    with pytest.raises(ArgumentError, match=r"another lens \('wide', now None\)"):
+        keep_and_fail(out, 1)
+
+
+def test_an_output_is_known_again_by_its_recipe_as_it_is_written(tmp_path: Path) -> None:
+    out, recipe = tmp_path / "a.png", {"hold": (0, 1), "model": "/home/mia/models/cats"}
+    assert not is_finished(out, recipe)
+    write_picture(out, np.zeros((2, 2, 3), np.uint8), recipe=recipe)
+    assert is_finished(out, recipe) and not is_finished(out, {**recipe, "hold": (0, 2)})
 
 
 def test_films_of_long_names_have_folders_of_their_own(tmp_path: Path) -> None:
