@@ -1,18 +1,24 @@
 """Pictures, latents and seeds in one noise space; a certificate is of what decodes them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddim_interp import Plan
 from ddim_interp.denoiser import CountCalls, GaussianDenoiser
-from ddim_interp.keyframes import find_keyframes
+from ddim_interp.errors import ArgumentError
+from ddim_interp.images import to_frames, to_pil
+from ddim_interp.keep import Kept
+from ddim_interp.keyframes import find_keyframes, join_states
 from ddim_interp.latent_file import source_note, write_latents
+from ddim_interp.latents import draw
 from ddim_interp.model import Model
 from ddim_interp.schedule import NoiseSchedule
-from ddim_interp.solver import AUTO_SAMPLER, BDIA
+from ddim_interp.solver import AUTO_SAMPLER, BDIA, State
 from ddim_interp.verbs import Pipeline
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -76,3 +82,57 @@ def test_evaluations_for_seeds_are_counted():
         replace(MODEL, denoiser=counted), ["seed:3", "seed:4"], Plan(6, solver="leapfrog"), 4
     )
     assert found.nfe == counted.nfe == 2
+
+
+def gaussian(*shape: int) -> Model:
+    return Model(GaussianDenoiser(variance=0.25), SCHEDULE, (3, *shape), "gauss")
+
+
+def picture() -> Image.Image:
+    return to_pil(to_frames(0.2 * draw([1], (3, 16, 32))))[0]
+
+
+class Memory:
+    """Remembers all that was done."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Kept] = {}
+
+    def __call__(self, name: str, make: Callable[[], Kept]) -> Kept:
+        return self.kept[name] if name in self.kept else self.kept.setdefault(name, make())
+
+
+def test_what_was_remembered_without_notes_is_no_answer_where_they_are_wanted() -> None:
+    keep, plan = Memory(), Plan(steps=4, solver="leapfrog")
+    for wanted in (False, True, False):
+        (one,) = find_keyframes(
+            gaussian(8, 8), [picture()], plan, 1, keep=keep, take_notes=wanted
+        ).each
+        assert (one.notes is not None) == wanted
+    assert len(keep.kept) == 2
+
+
+def test_another_crop_of_a_picture_is_another_picture() -> None:
+    keep, plan = Memory(), Plan(steps=4, solver="dpmpp-exact")
+    for shape in ((8, 8), (8, 16)):
+        (one,) = find_keyframes(gaussian(*shape), [picture()], plan, 1, keep=keep).each
+        assert one.state.x.shape == (1, 3, *shape)
+
+
+def test_a_solver_is_chosen_by_what_comes_back_before_a_repair() -> None:
+    model, plan = gaussian(8, 8), Plan(steps=8)
+    plain, repaired = (
+        find_keyframes(model, [picture()], plan, 1, repair=repair) for repair in (None, "channels")
+    )
+    faithful = [found.each[0].certificate.faithful for found in (plain, repaired)]  # type: ignore[union-attr]
+    assert faithful == [True, False], "the repair costs the picture"
+    assert repaired.plan == plain.plan and repaired.passed_over == plain.passed_over
+
+
+def test_a_pair_and_a_latent_alone_do_not_join() -> None:
+    x, level = torch.zeros(1, 3, 4, 4), SCHEDULE.level(999)
+    alone, pair = State(x, level), State(x, level, ((SCHEDULE.level(900), x),))
+    assert len(join_states([pair, pair]).memory) == 1
+    for states in ([alone, pair], [pair, alone]):
+        with pytest.raises(ArgumentError, match="different solvers"):
+            join_states(states)
