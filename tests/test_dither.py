@@ -153,6 +153,17 @@ def test_a_sheet_hung_on_latents_from_a_file_has_their_pictures_in_its_corners(f
         np.testing.assert_allclose(cells[at].astype(int), frame, atol=1)
 
 
+def test_between_keyframes_a_sheet_takes_no_noise_off(dithered, filed):
+    """Nobody knows which: even where all corners are one picture."""
+    from ddim_interp.sheet import PictureGrid
+
+    found = find_keyframes(PLAIN, [f"{filed}#0"] * 4, WITH, 4)
+    corner, *_ = cells = [cell.astype(int) for cell in PictureGrid(PLAIN, found, 3, 3).draw()]
+    noisy = to_frames(sample_latents(PLAIN, replace(dithered.state, dither=None), dithered.plan))
+    np.testing.assert_allclose(cells[4], noisy[0], atol=1)
+    assert np.abs(cells[4] - corner).mean() > 0.5
+
+
 def test_the_command_line_can_do_without(call, tiny_folder, pictures, tmp_path):
     kept = {}
     for option in ("--dither", "--no-dither"):

@@ -15,7 +15,7 @@ from ddim_interp.latent_file import read_latents, read_latents_recipe, source_no
 from ddim_interp.model import Model, Plan
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver import State
-from ddim_interp.tensors import write_tensors
+from ddim_interp.tensors import read_header, write_tensors
 
 SCHEDULE = NoiseSchedule.from_config({})
 MODEL = Model(GaussianDenoiser(), SCHEDULE, (3, 8, 8), "gauss", "abc123")
@@ -123,6 +123,22 @@ def test_a_damaged_description_is_refused(z, tmp_path, damage):
     write_tensors(path, {"latents": STATE.x}, {"ddim_interp": json.dumps(note)})
     with pytest.raises(LatentsError):
         read_latents(path, MODEL)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"latents": STATE.x[:0]},
+        {"latents": STATE.x, "dither": STATE.x[:1]},
+        {"latents": STATE.x[0]},
+        {"latents": STATE.x.double()},
+    ],
+    ids=["none", "a dither short", "no batch", "another type"],
+)
+def test_tensors_that_do_not_fit_their_description_are_refused(z, tensors):
+    write_tensors(z, tensors, read_header(z).metadata, overwrite=True)
+    with pytest.raises(LatentsError, match="do not fit its description"):
+        read_latents(z)
 
 
 def test_mutated_files_are_refused_or_read_whole(z, tmp_path):

@@ -109,3 +109,8 @@ def test_pictures_of_two_sizes_are_refused(tiny, pictures):
 def test_an_edge_wider_than_the_square_is_refused():
     with pytest.raises(ArgumentError, match=r"at most 0\.5"):
         Paste(full_pictures(), [], BOX, KNOTS, feather=0.6)
+
+
+def test_all_edges_are_as_wide_as_the_share_of_the_shorter_side():
+    mask = soft_edge((4, 4, 20, 12), 16, 24, 0.25)  # a quarter of eight
+    assert ((mask == 1) == torch.nn.functional.pad(torch.ones(4, 12), (2, 2, 2, 2)).bool()).all()

@@ -29,6 +29,15 @@ def test_the_corners_are_the_users_own_pictures(model, pictures):
     np.testing.assert_array_equal(drawn[-1], open_image(b, 16).frame)
 
 
+def test_raw_corners_are_what_their_latents_decode_to(model, pictures):
+    naive = Plan(steps=3, solver="ddim-naive")
+    found = find_keyframes(model, [pictures[0], "seed:1", "seed:2", pictures[1]], naive, 4)
+    raw, own = (list(PictureGrid(model, found, 2, 2, raw=raw).draw()) for raw in (True, False))
+    decoded = list(decode_keyframes(model, found.each, found.plan, 4))
+    np.testing.assert_allclose(np.array(raw, int), np.array(decoded, int), atol=1)
+    assert (raw[0] != own[0]).any() and (raw[3] != own[3]).any()
+
+
 def test_swapping_the_axes_transposes_the_grid(model):
     upright = np.array(cells(model, ["seed:1", "seed:2", "seed:3", "seed:4"], rows=3, columns=3))
     swapped = np.array(cells(model, ["seed:1", "seed:3", "seed:2", "seed:4"], rows=3, columns=3))
