@@ -178,6 +178,12 @@ def test_any_size_and_rate_comes_back_whole(
 
 
 @pytest.mark.parametrize("suffix", MOVING)
+def test_any_rate_is_kept_however_many_its_digits(suffix: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"film{suffix}", gradient(10, 4, 4), fps=10 * np.pi)
+    assert suffix == "" or abs(float(read(path)[1]) - 1 / np.pi) < 0.006
+
+
+@pytest.mark.parametrize("suffix", MOVING)
 def test_equal_frames_lose_no_time(suffix: str, tmp_path: Path) -> None:
     film = [gradient(1, 16, 16)[0]] * 7
     frames, duration = read(write(tmp_path / f"film{suffix}", film, fps=30))
