@@ -46,10 +46,11 @@ def test_the_table_has_every_method_at_every_number_of_steps(call, tiny_folder, 
     assert document["verdict"]
 
 
-def test_all_means_every_solver(call, tiny_folder, monkeypatch):
-    class Reached(Exception):
-        pass
+class Reached(Exception):
+    pass
 
+
+def test_all_means_every_solver(call, tiny_folder, monkeypatch):
     def check_model(*_, methods, **__):
         assert sorted(methods) == sorted([*SOLVERS, "auto"]) and methods[-1] == "auto"
         raise Reached
@@ -57,6 +58,16 @@ def test_all_means_every_solver(call, tiny_folder, monkeypatch):
     monkeypatch.setattr("ddim_interp.production.findings.check_model", check_model)
     with pytest.raises(Reached):
         call("check", "--method", "all", "--model", tiny_folder, "--steps", "2")
+
+
+def test_the_models_own_pictures_are_such_as_can_be_saved(call, tiny_folder, monkeypatch):
+    def check_model(_, images, *__, **___):
+        assert images.abs().max() == 1, "beyond white is white"
+        raise Reached
+
+    monkeypatch.setattr("ddim_interp.production.findings.check_model", check_model)
+    with pytest.raises(Reached):
+        call("check", "--model", tiny_folder, "--steps", "2")
 
 
 def test_exact_inversion_beats_the_naive_one_and_costs_more(call, tiny_folder, pictures):

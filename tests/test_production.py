@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from campaigns import Workshop, content
+from PIL import Image
 
 from ddim_interp import DDIMPipeline
 from ddim_interp.errors import ArgumentError, BusyError
@@ -17,6 +18,7 @@ from ddim_interp.production import Attempt, produce
 from ddim_interp.production.film import FilmOrder, uneven
 from ddim_interp.production.grid import GridOrder
 from ddim_interp.production.latents import LatentsOrder
+from ddim_interp.production.pictures import PicturesOrder
 from ddim_interp.speedometer import Speeds
 from ddim_interp.style import Style
 
@@ -130,6 +132,17 @@ def test_a_boomerang_changes_as_much_on_its_way_back(tiny_folder: Path, tmp_path
 
     there = path_length(Style(frames=4))
     assert path_length(Style(frames=6, boomerang=True)) == pytest.approx(2 * there) and there > 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_a_sheet_is_about_square_and_never_higher_than_wide(
+    count: int, tiny_folder: Path, tmp_path: Path
+) -> None:
+    sources = [f"seed:{seed}" for seed in range(count)]
+    order = PicturesOrder(sources, tmp_path / "sheet.png", Plan(2, solver="dpmpp-2m"))
+    produce(order, lambda: load(tiny_folder))
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height <= sheet.width < sheet.height + 2 * 17
 
 
 def test_an_order_is_judged_before_anything_is_loaded(tmp_path: Path) -> None:
