@@ -125,6 +125,14 @@ def test_a_damaged_description_is_refused(z, tmp_path, damage):
         read_latents(path, MODEL)
 
 
+@pytest.mark.parametrize("length", range(8))
+def test_tensors_are_aligned_whatever_stands_before_them(tmp_path, length):
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"latents": STATE.x}, {"note": "x" * length})
+    (header,) = struct.unpack("<Q", path.read_bytes()[:8])
+    assert header % 8 == 0 and read_header(path).metadata == {"note": "x" * length}
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
