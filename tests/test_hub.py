@@ -551,7 +551,7 @@ def test_a_download_that_starts_over_for_ever_is_given_up(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
-    download = huggingface_hub.hf_hub_download
+    download: Callable[..., str] = huggingface_hub.hf_hub_download
 
     def restart(repo: str, name: str, **how: Any) -> str:
         if name != WEIGHTS:

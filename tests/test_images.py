@@ -127,8 +127,9 @@ def test_every_16_bit_level_goes_to_the_nearest_of_256() -> None:
 
 def test_a_picture_in_lab_without_a_profile_has_its_colours() -> None:
     truth = Image.fromarray(smooth(16, 32))
-    profiles = [ImageCms.createProfile(space) for space in ("sRGB", "LAB")]
-    lab = ImageCms.profileToProfile(truth, *profiles, outputMode="LAB")
+    srgb, space = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = ImageCms.profileToProfile(truth, srgb, space, outputMode="LAB")
+    assert lab is not None
     lab.info.clear()
     error = open_image(lab, (16, 32)).frame - np.asarray(truth, int)
     assert np.abs(error).mean() < 2

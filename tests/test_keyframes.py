@@ -84,8 +84,8 @@ def test_evaluations_for_seeds_are_counted():
     assert found.nfe == counted.nfe == 2
 
 
-def gaussian(*shape: int) -> Model:
-    return Model(GaussianDenoiser(variance=0.25), SCHEDULE, (3, *shape), "gauss")
+def gaussian(height: int, width: int) -> Model:
+    return Model(GaussianDenoiser(variance=0.25), SCHEDULE, (3, height, width), "gauss")
 
 
 def picture() -> Image.Image:

@@ -114,14 +114,15 @@ def test_another_repair_is_another_film(
 def test_a_film_is_made_anew_where_that_is_said_though_it_stands_there(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    out = tmp_path / "film.gif"
+    order = FilmOrder(("seed:1", "seed:2"), out, Plan(2), Style(frames=4))
     produce(order, lambda: load(tiny_folder))
-    whole = order.out.read_bytes()
+    whole = out.read_bytes()
     marked = whole + b"as it was found"  # behind its end, where no reader looks
-    order.out.write_bytes(marked)
+    out.write_bytes(marked)
     for overwrite, wanted in ((False, marked), (True, whole)):
         produce(order, lambda: load(tiny_folder), resume=True, overwrite=overwrite)
-        assert order.out.read_bytes() == wanted
+        assert out.read_bytes() == wanted
 
 
 def test_a_boomerang_changes_as_much_on_its_way_back(tiny_folder: Path, tmp_path: Path) -> None:

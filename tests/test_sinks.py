@@ -24,6 +24,7 @@ from ddim_interp.sinks import (
     contact_sheet,
     default_upscale,
     open_sink,
+    read_recipe,
     video,
     write_picture,
 )
@@ -229,6 +230,13 @@ def test_colours_of_a_video_are_right(tmp_path: Path) -> None:
     for suffix in VIDEOS:
         frames, _ = read(write(tmp_path / f"film{suffix}", film))
         assert np.abs(frames.mean((1, 2)) - colours).max() < 6
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_every_part_of_a_webp_is_of_even_length(length: int, tmp_path: Path) -> None:
+    recipe = {"note": "x" * length}
+    path = write(tmp_path / "film.webp", gradient(2, 4, 4), recipe=recipe)
+    assert path.stat().st_size % 2 == 0 and read_recipe(path) == recipe
 
 
 @pytest.mark.parametrize(("loop", "plays"), [(True, 0), (False, None)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.solver.base import Memory
 from ddim_interp.solver.history import extrapolate, remember
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -19,7 +20,7 @@ def curve(level, *coefficients):
 
 @pytest.mark.parametrize("coefficients", [(0.7,), (0.7, -2.0), (0.7, -2.0, 0.5)])
 def test_a_polynomial_through_enough_levels_is_told_exactly(coefficients):
-    memory = ()
+    memory: Memory = ()
     for level in (FIRST, SECOND, THIRD):
         memory = remember(memory, level, curve(level, *coefficients), depth=3)
     torch.testing.assert_close(extrapolate(memory, NEXT), curve(NEXT, *coefficients))
@@ -27,7 +28,7 @@ def test_a_polynomial_through_enough_levels_is_told_exactly(coefficients):
 
 
 def test_what_is_said_again_of_a_level_takes_the_place_of_what_was_said():
-    memory = ()
+    memory: Memory = ()
     for level, eps in ((FIRST, 5.0), (SECOND, 9.0), (SECOND, 7.0)):
         memory = remember(memory, level, torch.tensor([eps]))
     assert [level for level, _ in memory] == [FIRST, SECOND]
@@ -35,7 +36,7 @@ def test_what_is_said_again_of_a_level_takes_the_place_of_what_was_said():
 
 
 def test_only_the_newest_are_kept():
-    memory = ()
+    memory: Memory = ()
     for level in (FIRST, SECOND, THIRD):
         memory = remember(memory, level, torch.zeros(1))
     assert [level for level, _ in memory] == [SECOND, THIRD]
