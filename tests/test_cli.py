@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -167,6 +168,27 @@ def test_samples_make_the_film_that_their_help_promises(call, tiny_folder, tmp_p
     film = tmp_path / "s.mp4"
     arguments = ("sample", "--seeds", "1-3", "-o", film, "--steps", "2", "--model", tiny_folder)
     assert call(*arguments)[:2] == (0, f"{film}\n")
+
+
+def test_a_list_of_seeds_is_no_longer_than_anybody_can_mean():
+    seeds = options.Seeds()
+    assert seeds.convert("7, 3-5", None, None) == [7, 3, 4, 5]
+    assert len(seeds.convert(f"1-{seeds.most}", None, None)) == seeds.most
+    for text in (f"0-{seeds.most}", "5-3"):
+        with pytest.raises(click.BadParameter, match="counts down, or names too many"):
+            seeds.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "tolerance"), [((), 1), (("--quick",), 2), (("--quick", "--tolerance", 0), 0)]
+)
+def test_quick_films_may_be_off_by_twice_as_much_unless_you_say(
+    call, tiny_folder, tmp_path, wishes, tolerance
+):
+    film = tmp_path / "film.gif"
+    common = ("--frames", 2, "--steps", 2, "--model", tiny_folder, "-q")
+    assert call("morph", "seed:1", "seed:2", "-o", film, *wishes, *common)[0] == 0
+    assert json.loads(call("info", film, "--json")[1])["style"]["tolerance"] == tolerance
 
 
 def test_a_seed_is_one_picture_in_any_batch(call, tiny_folder, tmp_path):

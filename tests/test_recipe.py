@@ -174,3 +174,14 @@ def test_a_recipe_that_claims_a_huge_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(data)
     with pytest.raises(ImageError):
         read_recipe(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_no_more_than_is_allowed_is_read_of_a_folder_s_recipe(more: int, tmp_path: Path) -> None:
+    folder = write(tmp_path / "film", {"a": 1})
+    (folder / "recipe.json").write_bytes(b'{"a":1}'.ljust(MAX_RECIPE_BYTES + more))
+    if not more:
+        assert read_recipe(folder) == {"a": 1}
+    else:
+        with pytest.raises(ImageError, match="bytes long, more than"):
+            read_recipe(folder)
