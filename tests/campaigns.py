@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -248,6 +248,8 @@ def interrupt(shop: Workshop, name: str, number: int) -> Tally:
         more = ("--resume",) if case % 4 < 2 else ()
         after = float(rng.uniform(0.1, 1)) * typical
         outcome = shop.run(out, *more, after=after, signal=asked)
+        if outcome.code == -asked:  # before the program listened; a shell calls it the same
+            outcome = replace(outcome, code=128 + asked)
         shop.judge(tally, outcome, out, whole, bool(more))
         if outcome.code not in (0, 128 + asked) or outcome.orphans or outcome.seconds > 5:
             tally.blame("uncaught", outcome)

@@ -10,7 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "ddim_interp"
 
 # A module may import from its own row and the rows above it.
 LAYERS = [
-    {"as_mapping", "errors", "shapes", "watch", "keep", "memory", "allocator", "user_cache"},
+    {
+        "as_mapping",
+        "errors",
+        "shapes",
+        "watch",
+        "keep",
+        "memory",
+        "allocator",
+        "threads",
+        "user_cache",
+    },
     {"files", "strict_json", "recipe", "tensors", "span"},
     {"c_library"},
     {

@@ -16,6 +16,7 @@ import click
 from ddim_interp import __version__
 from ddim_interp.errors import DdimInterpError
 from ddim_interp.memory import ran_out_of_memory
+from ddim_interp.threads import wait_briefly
 
 __all__ = ["COMMANDS", "main"]
 
@@ -84,6 +85,7 @@ def main() -> NoReturn:
     """Run the program, and turn whatever ends it into an exit code: the one place that does."""
     gc.disable()  # imports leave no garbage, and looking for it is a tenth of the start
     _open_streams()
+    wait_briefly()
     atexit.register(_leave)  # registered first, called last
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # it is, under nohup, or in a script's &
