@@ -110,9 +110,7 @@ def drop_work(out: StrPath, describe: Callable[[], Mapping[str, Any]]) -> None:
     path = work_place(out) / _MANIFEST
     if not path.exists():
         return
-    with suppress(
-        DdimInterpError
-    ):  # damaged, or an input is gone: the output is there all the same
+    with suppress(DdimInterpError):  # damaged, or an input is gone: the output is there anyway
         found = read_object(path, OutputError)
         wanted = _plain({"version": _VERSION, "order": describe()})
         if all(found.get(part) == wanted[part] for part in wanted):

@@ -1,6 +1,5 @@
 """`ddim-interp info`: what an output says of itself."""
 
-import re
 from typing import Any
 
 import click
@@ -8,8 +7,6 @@ import click
 from ddim_interp.cli import options
 
 __all__ = ["info"]
-
-_LATENTS = re.compile(r"(.*\.safetensors)(?:#([0-9]{1,9}))?", re.DOTALL)
 
 
 @click.command(epilog="Example:  ddim-interp info morph.mp4")
@@ -23,9 +20,11 @@ def info(file: str, as_json: bool) -> None:
     from ddim_interp.latent_file import read_latents_recipe
     from ddim_interp.recipe import printable
     from ddim_interp.sinks import read_recipe
+    from ddim_interp.sources import FiledLatents, parse_source
 
-    if latents := _LATENTS.fullmatch(file):
-        recipe = read_latents_recipe(latents[1], None if latents[2] is None else int(latents[2]))
+    named = None if file.startswith("seed:") else parse_source(file)
+    if isinstance(named, FiledLatents):
+        recipe = read_latents_recipe(named.path, named.index)
     else:
         recipe = read_recipe(file)
     if as_json:
