@@ -91,7 +91,7 @@ def invert_images(
             walk of its own: as much as a picture for every step.
 
     Raises:
-        ArgumentError: The pictures are not of the model's shape.
+        ArgumentError: The pictures are not of the model's shape, not finite, or none.
         NotInvertibleError: The plan's solver cannot be undone.
         NonFiniteError: NaN or infinity turned up on the way.
     """
@@ -100,6 +100,9 @@ def invert_images(
             f"Pictures of shape {spelled(images.shape[1:])} do not fit {model.name}, which works "
             f"at {spelled(model.picture_shape)}; crop and scale them to that."
         )
+    if not len(images) or not bool(torch.isfinite(images).all()):
+        held = "NaN or infinity" if len(images) else "no pictures"
+        raise ArgumentError(f"The tensor holds {held}, which cannot be inverted; give pictures.")
     choice = choose(plan, partial(_invert, model, model.place(images), watch, take_notes))
     return replace(choice.trial, nfe=choice.nfe, passed_over=choice.passed_over)
 

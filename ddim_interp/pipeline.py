@@ -6,7 +6,7 @@ Works as diffusers' DDIMPipeline for code written against it, and has the toolki
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Generator, Tensor
@@ -309,6 +309,31 @@ class DDIMPipeline(Pipeline):
         if self.device.type != "cuda":
             return network
         return self._recorded.setdefault(network, Recorded(network))
+
+    @overload
+    def __call__(
+        self,
+        batch_size: int = ...,
+        generator: Generator | Sequence[Generator] | None = ...,
+        eta: float = ...,
+        num_inference_steps: int = ...,
+        use_clipped_model_output: bool | None = ...,
+        output_type: str = ...,
+        return_dict: Literal[True] = ...,
+    ) -> ImagePipelineOutput: ...
+
+    @overload
+    def __call__(
+        self,
+        batch_size: int = ...,
+        generator: Generator | Sequence[Generator] | None = ...,
+        eta: float = ...,
+        num_inference_steps: int = ...,
+        use_clipped_model_output: bool | None = ...,
+        output_type: str = ...,
+        *,
+        return_dict: Literal[False],
+    ) -> tuple[Any]: ...
 
     @torch.inference_mode()
     def __call__(

@@ -20,7 +20,7 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph
 from ddim_interp.precision import default_batch_size
 from ddim_interp.progress import bar
-from ddim_interp.shapes import Frame
+from ddim_interp.shapes import Frame, spelled
 from ddim_interp.solver import State
 from ddim_interp.sources import Source, count_keyframes, plan_for
 from ddim_interp.style import Style
@@ -115,6 +115,11 @@ class Pipeline:
             plan, latents = plan or latents.plan, latents.state
         start = draw(seeds, self.model.shape) if seeds is not None else latents
         assert start is not None
+        if isinstance(start, Tensor) and (start.ndim != 4 or not len(start)):
+            raise ArgumentError(
+                f"Latents of shape {spelled(start.shape)} are no batch; give (N, C, H, W), N at "
+                "least 1."
+            )
         images = sample_latents(self.model, start, plan or Plan(), self.progress_bar)
         return ImagePipelineOutput(as_output(images, output_type))
 

@@ -148,3 +148,17 @@ def test_parts_can_be_given_and_taken_as_in_diffusers(tiny_folder, tmp_path):
     other.save_pretrained(save_directory=tmp_path / "own", safe_serialization=True)
     with pytest.raises(ArgumentError, match="asks for a pickle"):
         other.save_pretrained(tmp_path / "own", safe_serialization=False)
+
+
+def test_tensors_that_hold_no_pictures_are_refused(tiny):
+    channels, height, width = tiny.model.shape
+    nothing = torch.zeros(0, channels, height, width)
+    for images, held in (
+        (nothing, "no pictures"),
+        (nothing.new_full((1, 3, 16, 16), torch.nan), "NaN"),
+    ):
+        with pytest.raises(ArgumentError, match=f"holds {held}"):
+            tiny.invert(images)
+    for latents in (nothing, torch.zeros(channels, height, width)):
+        with pytest.raises(ArgumentError, match=r"no batch; give \(N, C, H, W\)"):
+            tiny.sample(latents)
