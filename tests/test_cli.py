@@ -624,3 +624,24 @@ def test_an_unknown_command_is_one_line(refused, call):
     nothing = call("xyzzy")
     refused(nothing, 2, "'xyzzy'")
     assert "mean" not in nothing[2]
+
+
+def test_latents_decoded_otherwise_than_they_were_found_say_so(
+    call, tiny_folder, pictures, tmp_path
+):
+    z, model = tmp_path / "z.safetensors", ("--model", tiny_folder)
+    assert call("invert", pictures[0], "-o", z, "--steps", "4", *model)[0] == 0
+    _, out, err = call("sample", "--latents", z, "-o", tmp_path / "a.png", "--json", *model)
+    assert json.loads(out)["images"][0]["roundtrip_max_level"] == 0 and not err
+    more = ("--solver", "ddim", *model)
+    for command in (
+        ("sample", "--latents", z, "-o", tmp_path / "b.png"),
+        ("morph", z, z, "-o", tmp_path / "c.gif", "--frames", "3"),
+        ("grid", z, z, z, "-o", tmp_path / "d.png", "--rows", "2"),
+    ):
+        code, _, err = call(*command, *more)
+        assert code == 0 and "decoded by ddim in 4 steps of log-snr, so its certificate" in err
+    _, out, _ = call("sample", "--latents", z, "-o", tmp_path / "e.png", "--json", *more)
+    assert json.loads(out)["images"][0]["roundtrip_mse"] is None
+    strict = ("morph", z, z, "-o", tmp_path / "f.gif", "--frames", "3", "--strict")
+    assert call(*strict, *more)[0] == 1

@@ -60,9 +60,12 @@ class Attempt:
     say: Say = unsaid
 
     def tell(self, found: Keyframes) -> None:
-        """Say which solvers were tried in vain, if any were."""
+        """Say which solvers were tried in vain, if any were, and which certificates do not hold."""
         for words in found.passed_over:
             self.say(f"{words}; {found.plan.describe()['solver']} was taken instead.")
+        for keyframe in found.each:
+            if keyframe.remark:
+                self.say(f"{keyframe.source}: {keyframe.remark}.")
 
     def is_made(self, finished: Callable[[], bool]) -> bool:
         """Whether the output stands there already, and nobody asked to make it anew."""

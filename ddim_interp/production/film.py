@@ -81,8 +81,8 @@ class FilmOrder:
         )
         attempt.tell(film.found)
         for keyframe in film.keyframes:
-            if keyframe.verdict:
-                attempt.say(f"{keyframe.source}: {keyframe.verdict}")
+            if keyframe.certificate:
+                attempt.say(f"{keyframe.source}: {keyframe.certificate.verdict}")
         counted = CountCalls(film.model.for_frames)
         look = self._look(film.model)
         recipe = {**film.recipe(), **look}

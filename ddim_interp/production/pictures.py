@@ -54,6 +54,7 @@ class PicturesOrder:
         pipe, size = attempt.pipe, attempt.batch_size
         model = pipe.model
         found = find_keyframes(model, self.sources, self.plan, size)
+        attempt.tell(found)
         counted = CountCalls(model.denoiser)
         recipe = {
             "tool": "ddim_interp",
