@@ -19,7 +19,7 @@ except SystemExit:
 
 @pytest.mark.parametrize(
     ("given", "turns"),
-    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
     ids=str,
 )
 def test_the_command_says_so_before_torch_is_there_unless_its_user_did(given, turns):
