@@ -1,4 +1,4 @@
-"""The network: diffusers' `UNet2DModel`, layer for layer, in a few hundred readable lines."""
+"""The network: diffusers' `UNet2DModel`, layer for layer, and what makes its layers fast."""
 
 from ddim_interp.unet.config import UNetConfig as UNetConfig
 from ddim_interp.unet.cost import count_flops as count_flops, flops_of as flops_of

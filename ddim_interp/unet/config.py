@@ -135,8 +135,8 @@ class UNetConfig(AsMapping):
 
     Example:
         >>> config = UNetConfig(block_out_channels=(32, 64, 64, 64))
-        >>> config.halvings, config.parameters
-        (3, 2413443)
+        >>> config.halvings, config.time_channels
+        (3, 128)
     """
 
     sample_size: int | tuple[int, int] | None = None
@@ -271,16 +271,6 @@ must be a whole number from 1 to 65536.
     def out_groups(self) -> int:
         """Groups of the last norm."""
         return self.norm_num_groups or few_groups(self.block_out_channels[0])
-
-    @cached_property
-    def parameters(self) -> int:
-        """Number of weights, counted without allocating any."""
-        import torch
-
-        from ddim_interp.unet.model import UNet2DModel  # heavy, and above this module
-
-        with torch.device("meta"):
-            return sum(weight.numel() for weight in UNet2DModel(**self.to_dict()).parameters())
 
     def _refusal(self, key: str, remedy: str) -> ModelError:
         return ModelError(f"{key}={shown(getattr(self, key))} cannot be used; {remedy}.")
