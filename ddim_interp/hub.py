@@ -23,14 +23,6 @@ from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddim_interp.checkpoint import (
-    PICKLES,
-    Parts,
-    all_weights,
-    file_names,
-    find_parts,
-    read_configs,
-)
 from ddim_interp.errors import (
     ArgumentError,
     DdimInterpError,
@@ -49,6 +41,8 @@ from ddim_interp.files import (
     shown,
     write_bytes,
 )
+from ddim_interp.model_configs import read_configs
+from ddim_interp.model_folder import BARE, Parts, all_weights, file_names, find_parts
 
 __all__ = ["EMBEDDED", "Located", "cache_folder", "cached_models", "is_offline", "locate"]
 
@@ -63,7 +57,6 @@ STALL_SECONDS = 60.0  # without a new byte; the hub's client writes 10 MB at a t
 _REPO = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}"
 _SOURCE = re.compile(rf"(?!.*(?:--|\.\.))({_REPO}/{_REPO})(?:@({_REVISION}))?")
-_BARE = (*PICKLES, ".safetensors")
 _PLAIN = re.compile(r"\w[\w .+-]*(?:/\w[\w .+-]*)*")  # a path that stays where it is put
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -133,10 +126,10 @@ def locate(
                 f"revision={revision!r} is for models on the hub, and {shown(source)} is a folder; "
                 "drop one of them."
             )
-        if not folder.is_dir() and folder.suffix not in _BARE:
+        if not folder.is_dir() and folder.suffix not in BARE:
             raise ModelError(
                 f"{shown(source)} is no model: that is a folder, or a checkpoint that ends in "
-                f"{', '.join(_BARE)}."
+                f"{', '.join(BARE)}."
             )
         return Located(folder, folder.resolve().name)
     match = _SOURCE.fullmatch(source) if isinstance(source, str) else None
@@ -256,7 +249,7 @@ class _Fetch:
 
     def _bare(self, names: Collection[str]) -> list[str]:
         """The bare checkpoint among these files, and the `.yml` beside it if there is just one."""
-        found = sorted(n for n in names if n.endswith(_BARE) and _PLAIN.fullmatch(n))
+        found = sorted(n for n in names if n.endswith(BARE) and _PLAIN.fullmatch(n))
         chosen = [name for name in found if self.file in (None, name)]
         if self.file and not chosen:
             raise ModelError(

@@ -10,10 +10,11 @@ from ddim_interp.autoencoder import (
     DiffusersAutoencoder,
     build_autoencoder,
 )
-from ddim_interp.checkpoint import all_weights, read_configs
 from ddim_interp.errors import ModelError
 from ddim_interp.hub import Located
 from ddim_interp.lucid import LucidConfig
+from ddim_interp.model_configs import read_configs
+from ddim_interp.model_folder import all_weights
 from ddim_interp.networks import NetworkConfig, build_network
 from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
 from ddim_interp.shapes import spelled

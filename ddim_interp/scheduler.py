@@ -15,13 +15,13 @@ import torch
 from torch import Generator, Tensor
 
 from ddim_interp.as_mapping import by_name
-from ddim_interp.checkpoint import read_configs
 from ddim_interp.denoiser import add_noise, split_output
 from ddim_interp.errors import ArgumentError
 from ddim_interp.files import StrPath, shown, write_bytes
 from ddim_interp.grid import timesteps
 from ddim_interp.hub import locate
 from ddim_interp.latents import draw_like_diffusers
+from ddim_interp.model_configs import read_configs
 from ddim_interp.schedule import Level, NoiseSchedule, SchedulerConfig
 from ddim_interp.solver import DDIM, Bound, clip_to, threshold_at
 from ddim_interp.strict_json import read_object

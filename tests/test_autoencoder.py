@@ -27,7 +27,7 @@ from ddim_interp.autoencoder import (
     DiffusersAutoencoder,
     build_autoencoder,
 )
-from ddim_interp.checkpoint import read_checkpoint, read_configs
+from ddim_interp.checkpoint import read_checkpoint
 from ddim_interp.checks import Certificate
 from ddim_interp.cli import cli
 from ddim_interp.consistency import check_model
@@ -39,6 +39,7 @@ from ddim_interp.hub import Located
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.latent_file import parse_certificate, source_note
 from ddim_interp.latents import draw
+from ddim_interp.model_configs import read_configs
 from ddim_interp.portrait import portray
 from ddim_interp.repair import repair_inversion
 from ddim_interp.tensors import read_tensors, write_tensors

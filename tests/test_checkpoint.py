@@ -14,13 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ddim_interp import checkpoint
-from ddim_interp.checkpoint import (
-    find_parts,
-    read_checkpoint,
-    read_configs,
-    write_checkpoint,
-    write_network,
-)
+from ddim_interp.checkpoint import read_checkpoint, write_checkpoint, write_network
 from ddim_interp.errors import (
     DdimInterpError,
     InputMissingError,
@@ -31,6 +25,8 @@ from ddim_interp.errors import (
 )
 from ddim_interp.files import sha256_file
 from ddim_interp.hub import EMBEDDED
+from ddim_interp.model_configs import SCHEDULERS, read_configs
+from ddim_interp.model_folder import find_parts
 from ddim_interp.schedule import NoiseSchedule, SchedulerConfig
 from ddim_interp.strict_json import parse_object
 from ddim_interp.tensors import read_header, read_tensors, write_tensors
@@ -245,7 +241,7 @@ def test_we_open_what_diffusers_writes(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, in their constructors
-@pytest.mark.parametrize("kind", sorted(checkpoint._SCHEDULERS - {"LMSDiscreteScheduler"}))
+@pytest.mark.parametrize("kind", sorted(SCHEDULERS - {"LMSDiscreteScheduler"}))
 def test_any_scheduler_of_betas_becomes_ddim_s_as_in_diffusers(
     diffusers: Any, kind: str, folder: Path
 ) -> None:

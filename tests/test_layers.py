@@ -57,6 +57,7 @@ LAYERS = [
     {"trajectory", "pace", "learned"},
     {"perceptual", "speedometer", "refinement"},
     {"style"},
+    {"model_folder", "model_configs"},
     {"model", "checks", "checkpoint", "hub", "convert", "resume", "kept_file", "latent_cache"},
     {"choice", "inversion", "latent_file", "sources", "portrait", "diagnosis", "progress"},
     {"keyframes", "scheduler", "network", "consistency", "repair", "realism"},

@@ -10,13 +10,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ddim_interp.checkpoint import PICKLES
 from ddim_interp.convert import adm, ermongroup, lucid
 from ddim_interp.convert.confined import is_pickle, unpickle
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.convert.hints import Hints, parse_hints, read_hints
 from ddim_interp.errors import ModelError
 from ddim_interp.files import shown
+from ddim_interp.model_folder import BARE
 from ddim_interp.tensors import read_tensors
 
 __all__ = ["LAYOUTS", "Layout", "find_file", "read_file"]
@@ -43,8 +43,7 @@ def find_file(source: Path) -> Path | None:
     """The checkpoint that a path means: itself, or the only one in a folder."""
     if source.is_file():
         return source
-    suffixes = (*PICKLES, ".safetensors")
-    files = [path for path in source.iterdir() if path.is_file() and path.suffix in suffixes]
+    files = [path for path in source.iterdir() if path.is_file() and path.suffix in BARE]
     return files[0] if len(files) == 1 else None
 
 

@@ -4,17 +4,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddim_interp.checkpoint import (
-    NetworkFiles,
-    file_names,
-    find_parts,
-    read_configs,
-    weight_names,
-)
 from ddim_interp.convert.confined import is_pickle, unpickle
 from ddim_interp.convert.foreign import Foreign
 from ddim_interp.errors import ModelError
 from ddim_interp.files import shown
+from ddim_interp.model_configs import read_configs
+from ddim_interp.model_folder import NetworkFiles, file_names, find_parts, weight_names
 from ddim_interp.tensors import read_tensors
 
 __all__ = ["read", "recognises"]
