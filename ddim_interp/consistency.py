@@ -107,8 +107,8 @@ class Consistency:
     def verdict(self) -> str:
         """What the numbers mean, in words."""
         mine = [trip for trip in self.table if trip.method == self.method and not trip.trouble]
-        fewer_fail = [k for k, trip in enumerate(mine) if not trip.fidelity.faithful]
-        enough = mine[fewer_fail[-1] + 1 if fewer_fail else 0 :]
+        short = [k for k, trip in enumerate(mine) if not trip.fidelity.faithful]
+        enough = mine[max(short, default=-1) + 1 :]
         back = (
             f"pictures come back from {enough[0].steps} steps on ({self.method})"
             if enough

@@ -20,6 +20,7 @@ from ddim_interp.images import Picture, open_image, to_frames
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.keep import Keep, Kept, forget, keep_frames
 from ddim_interp.latent_file import (
+    check_index,
     parse_certificate,
     read_latents,
     restore_state,
@@ -39,6 +40,7 @@ from ddim_interp.sources import (
     Seed,
     Source,
     in_words,
+    is_same_walk,
     parse_source,
     plan_for,
 )
@@ -342,16 +344,15 @@ def _from_file(model: Model, path: str, index: int | None, plan: Plan) -> list[K
             f"{starts.timestep:g}; use the --steps, --spacing and --depth they were made with "
             "('ddim-interp info' tells)."
         )
-    if index is not None and index >= count:
-        raise ArgumentError(
-            f"{shown(path)} holds {count} latents, #0 to #{count - 1}; #{index} is not among them."
-        )
+    if index is not None:
+        check_index(path, index, count)
     chosen = range(count) if index is None else [index]
     # A certificate is of latents and what decodes them: of another walk it says nothing.
     remark = None
-    if any(file.plan.get(name) != plan.describe()[name] for name in WALK):
+    decoder = plan.describe()
+    if not is_same_walk(file.plan, decoder):
         remark = (
-            f"found by {in_words(file.plan)} and decoded by {in_words(plan.describe())}, so its "
+            f"found by {in_words(file.plan)} and decoded by {in_words(decoder)}, so its "
             "certificate does not hold"
         )
     return [

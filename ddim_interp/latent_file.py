@@ -26,6 +26,7 @@ from ddim_interp.tensors import read_header, read_tensors, write_tensors
 
 __all__ = [
     "LatentFile",
+    "check_index",
     "check_latents_name",
     "count_latents",
     "describe_latents",
@@ -152,26 +153,11 @@ def read_latents_recipe(path: StrPath, index: int | None = None) -> dict[str, An
         InputMissingError: There is no such file.
         LatentsError: It is no latent file.
     """
-    header = read_header(path, LatentsError)
-    metadata = header.metadata
-    if _KEY not in metadata:
-        raise LatentsError(
-            f"{shown(path)} is a safetensors file, but not one that ddim-interp wrote latents to; "
-            "make one with 'ddim-interp invert'."
-        )
-    note = unpack(metadata[_KEY], shown(path))
-    if note.get("kind") != "latents" or note.get("version") != _VERSION:
-        raise LatentsError(
-            f"{shown(path)} is a latent file of version {note.get('version')!r}, and this is "
-            f"version {_VERSION}; make it again with 'ddim-interp invert'."
-        )
+    note, count = _read_note(path)
     if index is None:
         return note
-    count, sources = (*header.shapes.get("latents", ()), 0)[0], note.get("sources")
-    if index >= count:
-        raise ArgumentError(
-            f"{shown(path)} holds {count} latents, #0 to #{count - 1}; #{index} is not among them."
-        )
+    check_index(path, index, count)
+    sources = note.get("sources")
     return note | {"sources": sources[index : index + 1] if isinstance(sources, list) else []}
 
 
@@ -182,9 +168,36 @@ def count_latents(path: StrPath) -> int:
         InputMissingError: There is no such file.
         LatentsError: It is no latent file.
     """
-    read_latents_recipe(path)
-    shape = read_header(path, LatentsError).shapes.get("latents", ())
-    return shape[0] if shape else 0
+    return _read_note(path)[1]
+
+
+def check_index(path: StrPath, index: int, count: int) -> None:
+    """Refuse the number of a latent that a file does not hold.
+
+    Raises:
+        ArgumentError: It is not below `count`.
+    """
+    if index >= count:
+        raise ArgumentError(
+            f"{shown(path)} holds {count} latents, #0 to #{count - 1}; #{index} is not among them."
+        )
+
+
+def _read_note(path: StrPath) -> tuple[dict[str, Any], int]:
+    """What a latent file says of itself, and how many latents it holds, from its header."""
+    header = read_header(path, LatentsError)
+    if _KEY not in header.metadata:
+        raise LatentsError(
+            f"{shown(path)} is a safetensors file, but not one that ddim-interp wrote latents to; "
+            "make one with 'ddim-interp invert'."
+        )
+    note = unpack(header.metadata[_KEY], shown(path))
+    if note.get("kind") != "latents" or note.get("version") != _VERSION:
+        raise LatentsError(
+            f"{shown(path)} is a latent file of version {note.get('version')!r}, and this is "
+            f"version {_VERSION}; make it again with 'ddim-interp invert'."
+        )
+    return note, (*header.shapes.get("latents", ()), 0)[0]
 
 
 def read_latents(path: StrPath, model: Model | None = None) -> LatentFile:

@@ -174,8 +174,16 @@ class Plan:
             >>> Plan.quick(steps=16, solver=None)
             Plan(steps=16, spacing='focus', solver='adams', depth=1.0, dither=True)
         """
-        said = {name: wish for name, wish in wishes.items() if wish is not None}
-        return cls(**{"steps": 12, "spacing": "focus", "solver": "adams", **said})
+        return cls(steps=12, spacing="focus", solver="adams").but(**wishes)
+
+    def but(self, **wishes: Any) -> "Plan":
+        """The same plan, but for what is wished otherwise: fields, None where nothing is wished.
+
+        Example:
+            >>> Plan().but(steps=8, solver=None) == Plan(steps=8)
+            True
+        """
+        return replace(self, **{name: wish for name, wish in wishes.items() if wish is not None})
 
     @classmethod
     def parse(cls, described: Any) -> "Plan":

@@ -1,6 +1,7 @@
 """Glide from keyframe to keyframe: the main job."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -119,14 +120,16 @@ class Morph:
             else:
                 times = _retraced(self.times) if self._comes_back_the_same_way else self.times
             stops, repeats = torch.unique_consecutive(times, return_counts=True)
-            fresh = [u for u in dict.fromkeys(stops.tolist()) if u not in kept]
+            to_come = Counter(stops.tolist())
+            fresh = [u for u in to_come if u not in kept]
             drawn = iter(watch(self._drawn(fresh, counted, watch), len(fresh), "drawing"))
             for u, repeat in zip(stops.tolist(), repeats.tolist(), strict=True):
+                to_come[u] -= 1
                 if u in kept:
                     frame = spool[kept[u]]
                 else:
                     frame = next(drawn)
-                    if self.style.boomerang or self._comes_back_the_same_way:
+                    if to_come[u]:
                         kept[u] = spool.append(frame)
                 yield from [frame] * repeat
 

@@ -91,8 +91,7 @@ class UNet2DModel(unet.UNet2DModel):
         Raises:
             ModelError: No network can be built from it.
         """
-        own = {key: value for key, value in config.items() if not str(key).startswith("_")}
-        return cls(**(own | overrides))
+        return cls(**{**config, **overrides})
 
     def save_pretrained(self, save_directory: StrPath, *, safe_serialization: bool = True) -> None:
         """Write `config.json` and safetensors, as diffusers reads them.

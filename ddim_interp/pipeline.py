@@ -67,8 +67,7 @@ class DDIMPipeline(Pipeline):
         weights_sha256: str = "",
         class_label: int | None = None,
     ) -> None:
-        # The face of diffusers for its own network; any other has but one.
-        self.unet = UNet2DModel.wrap(unet) if isinstance(unet, CoreUNet2DModel) else unet
+        self.unet = _with_manners(unet)
         self.scheduler: DDIMScheduler = DDIMScheduler.from_config(scheduler.config)
         self.autoencoder = autoencoder
         self.name = name
@@ -143,18 +142,13 @@ class DDIMPipeline(Pipeline):
             class_label=class_label,
             config=config,
         )
-        if unet is None and scheduler is None:
-            return pipe
-        changed = cls(
-            unet or pipe.unet,
-            scheduler or pipe.scheduler,
-            autoencoder=pipe.autoencoder,
-            name=pipe.name if unet is None else "custom",
-            weights_sha256=pipe.weights_sha256 if unet is None else "",
-            class_label=class_label,
-        )
-        changed._draft_dtype = pipe._draft_dtype
-        return changed.to(pipe.device)
+        if scheduler is not None:
+            pipe.scheduler = DDIMScheduler.from_config(scheduler.config)
+        if unet is not None:
+            where = pipe.device
+            pipe.unet, pipe.name, pipe.weights_sha256 = _with_manners(unet), "custom", ""
+            pipe.to(where)
+        return pipe
 
     @classmethod
     def from_located(
@@ -427,3 +421,8 @@ class DDIMPipeline(Pipeline):
             self._twins[dtype] = twin
         network: Network = twin.value
         return network
+
+
+def _with_manners(unet: Network) -> Network:
+    """The network with the face of diffusers, if it is diffusers' own; any other has but one."""
+    return UNet2DModel.wrap(unet) if isinstance(unet, CoreUNet2DModel) else unet

@@ -73,7 +73,7 @@ class _Scheduler:
     @property
     def betas(self) -> Tensor:
         """What each training step replaces of the variance by noise, (T,): 1 − ᾱ_t/ᾱ_{t−1}."""
-        before = torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])
+        before = torch.cat([self.alphas_cumprod.new_ones(1), self.alphas_cumprod[:-1]])
         return 1 - self.alphas_cumprod / before
 
     def __repr__(self) -> str:

@@ -158,7 +158,7 @@ class PictureGrid:
         return self.found.plan
 
     @cached_property
-    def layout(self) -> "Layout":
+    def layout(self) -> Layout:
         """Where the cells stand, and what each is made of."""
         return Layout(len(self.keyframes), self.rows, self.columns, self.across)
 

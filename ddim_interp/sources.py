@@ -11,7 +11,7 @@ makes, and how its latents were found.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ __all__ = [
     "count_keyframes",
     "fingerprint",
     "in_words",
+    "is_same_walk",
     "parse_source",
     "path_of",
     "plan_for",
@@ -160,27 +161,31 @@ def plan_for(sources: Sequence[Source], **wishes: Any) -> Plan:
         LatentsError: A file is not a latent file, or was found by a solver that has no name.
         ArgumentError: The files were found on different walks, and none is wished for.
     """
-    wished = {name: wish for name, wish in wishes.items() if wish is not None}
     named = map(parse_source, sources)
     plans: dict[str, Plan] = {}
     for path in dict.fromkeys(each.path for each in named if isinstance(each, FiledLatents)):
         described = read_latents_recipe(path).get("plan")
-        plan = plans[path] = replace(Plan.parse(described), **wished)
+        plan = plans[path] = Plan.parse(described).but(**wishes)
         solver = described.get("solver") if isinstance(described, dict) else None
-        if "solver" not in wished and solver not in (plan.solver, None):
+        if wishes.get("solver") is None and solver not in (plan.solver, None):
             raise LatentsError(
                 f"{shown(path)} was found by {shown(str(solver))}, which has no name to be asked "
                 "for by; give the solver itself, in Python, as Plan(solver=…)."
             )
         first = next(iter(plans))
         mine, its = plan.describe(), plans[first].describe()
-        if any(mine[name] != its[name] for name in WALK):
+        if not is_same_walk(mine, its):
             raise ArgumentError(
                 f"{shown(first)} was found by {in_words(its)}, and {shown(path)} by "
                 f"{in_words(mine)}: their latents do not blend; invert all pictures with the same "
                 "--steps, --spacing, --solver and --depth."
             )
-    return next(iter(plans.values()), Plan(**wished))
+    return next(iter(plans.values()), Plan().but(**wishes))
+
+
+def is_same_walk(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two plans that `Plan.describe` described find, and decode, the same latents."""
+    return all(one.get(name) == other.get(name) for name in WALK)
 
 
 def in_words(described: Mapping[str, Any]) -> str:
