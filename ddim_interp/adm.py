@@ -22,6 +22,7 @@ from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.embedding import Positional
 from ddim_interp.unet.fused import kernels_for, residual
 from ddim_interp.unet.norm import GroupNorm
+from ddim_interp.unet.remembered import remembering
 from ddim_interp.unet.resample import double, halve
 from ddim_interp.unet.rules import Rule, flag, optional, pair_or_one, several, whole
 
@@ -216,12 +217,13 @@ class AdmUnet(nn.Module):
         if class_labels is not None:
             emb = emb + self.label_emb(class_labels)
         emb = F.silu(emb)
-        x: Tensor = sample
-        skips = [x := stage(x, emb) for stage in self.input_blocks]
-        x = self.middle_block(x, emb)
-        for stage in self.output_blocks:
-            x = stage(x, emb, skips.pop())
-        x = self.out(x)
+        with remembering(self, sample):
+            x: Tensor = sample
+            skips = [x := stage(x, emb) for stage in self.input_blocks]
+            x = self.middle_block(x, emb)
+            for stage in self.output_blocks:
+                x = stage(x, emb, skips.pop())
+            x = self.out(x)
         return x
 
 

@@ -17,8 +17,10 @@ from ddim_interp.adm import AdmUnet
 from ddim_interp.unet import UNet2DModel, conv, doubling, fused, kernels, norm, resnet
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
+from ddim_interp.unet.remembered import memory, recall
 
-# The interpreter cuts bfloat16 off where a GPU rounds it.
+# The interpreter cuts bfloat16 off where a GPU rounds it, and multiplies no matrices of it.
+MULTIPLIED = torch.float32, torch.float16
 BOUNDS = {torch.float32: 3e-7, torch.bfloat16: 5e-3, torch.float16: 5e-4}
 
 
@@ -37,25 +39,58 @@ def check_norm() -> None:
             near(kernels.group_norm(*place, **given)[0], wanted, BOUNDS[dtype])
 
 
-def check_joined() -> None:
+def check_beside() -> None:
     for dtype, first in itertools.product(BOUNDS, (16, 24, 40)):
         x, beside = maps(dtype, 2, first, 9, 7), maps(dtype, 2, 48 - first, 9, 7)
         weight, bias = torch.randn(2, 48).to(dtype)
-        y, joined = kernels.group_norm(x, 4, weight, bias, 1e-5, silu=True, beside=beside)
+        y, sources = kernels.group_norm(x, 4, weight, bias, 1e-5, silu=True, beside=beside)
+        assert [id(source) for source in sources] == [id(x), id(beside)], "nothing is copied"
         both = torch.cat((x, beside), dim=1)
-        assert torch.equal(joined, both)
         near(y, written_out(both, 4, weight, bias, silu=True), BOUNDS[dtype])
 
 
 def check_sum() -> None:
-    for dtype in BOUNDS:
-        x, h = maps(dtype, 3, 48, 5, 7), maps(dtype, 3, 48, 5, 7)
-        bias, other = torch.randn(2, 48).to(dtype)
-        for more, factor in ((None, 1.0), (other, 0.5)):
-            rest = 0 if more is None else more.double()[:, None, None]
-            wanted = factor * (h.double() + x.double() + bias.double()[:, None, None] + rest)
-            found = kernels.add_up(h.clone(), x, bias, more, factor)
-            near(found, wanted, BOUNDS[dtype])
+    for dtype, factor in itertools.product(BOUNDS, (1.0, 0.5)):
+        x, h, bias = maps(dtype, 3, 48, 5, 7), maps(dtype, 3, 48, 5, 7), torch.randn(48).to(dtype)
+        wanted = factor * (h.double() + x.double() + bias.double()[:, None, None])
+        near(kernels.add_up(h.clone(), x, bias, factor), wanted, BOUNDS[dtype])
+        near(kernels.add_up(h.clone(), None, bias, factor), wanted - factor * x, BOUNDS[dtype])
+
+
+def check_past() -> None:
+    for dtype, widths in itertools.product(MULTIPLIED, ((40,), (64, 32), (24, 136), (5, 3))):
+        xs = [maps(dtype, 3, width, 9, 7) for width in widths]
+        for channels in (48, 200, 6):
+            past = Conv2d(sum(widths), channels, 1).to(dtype).requires_grad_(False)
+            h, bias = maps(dtype, 3, channels, 9, 7), torch.randn(channels).to(dtype)
+            wide = (each.double() for each in (torch.cat(xs, 1), past.weight, past.bias))
+            wanted = (h.double() + torch.conv2d(*wide) + bias.double()[:, None, None]) / 2
+            near(kernels.add_past(h.clone(), xs, past, bias, 0.5), wanted, BOUNDS[dtype])
+
+
+def check_learned() -> None:
+    """A norm knows what it is told as well as what it reads, and reads what it was not told."""
+    for dtype, (height, width) in itertools.product(MULTIPLIED, ((13, 11), (8, 8), (1, 3))):
+        bias, more, (weight, shift) = (torch.randn(*n, 40).to(dtype) for n in ((), (), (2,)))
+        past = Conv2d(24, 40, 1).to(dtype).requires_grad_(False)
+        x = maps(dtype, 2, 24, height, width)
+        with memory():
+            h = kernels.add_past(maps(dtype, 2, 40, height, width), [x], past, bias, 0.5)
+            g = kernels.add_up(maps(dtype, 2, 40, height, width), h, more)
+            told = [recall(each) for each in (x, h, g)]
+            assert told[0] is None and None not in told[1:]
+            found = kernels.group_norm(g, 5, weight, shift, 1e-5)[0]
+            both = torch.randn(2, 64).to(dtype)
+            beside = kernels.group_norm(h, 4, *both, 1e-5, beside=x)[0]  # a group is half and half
+            measured = recall(x)
+            assert recall(h) is told[1] and recall(g) is told[2] and measured is not None
+            again = kernels.group_norm(x, 3, *both[:, :24], 1e-5)[0]
+            assert recall(x) is measured
+            kernels.group_norm(past(x), 5, weight, shift, 1e-5, add=bias.expand(2, -1))
+        near(found, written_out(g, 5, weight, shift), BOUNDS[dtype])
+        near(beside, written_out(torch.cat((h, x), 1), 4, *both), BOUNDS[dtype])
+        near(again, written_out(x, 3, *both[:, :24]), BOUNDS[dtype])
+        assert recall(h) is None, "it is forgotten"
 
 
 def check_doubling() -> None:
@@ -153,7 +188,7 @@ def check_networks() -> None:
         x, t = torch.randn(2, 3, 8, 8), torch.tensor([5.0, 500.0])
         with torch.inference_mode():
             wanted = network(x, t)
-            with kernels_in_use():
+            with kernels_in_use(), memory():
                 found = network(x, t)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
         assert not torch.equal(found, wanted), "the kernels did run"

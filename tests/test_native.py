@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from formulas import LAST, SHAPES, maps, near, steers, written_out
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddim_interp.unet import UNet2DModel, UNetConfig, native
 from ddim_interp.unet.doubling import DoublingConv2d
@@ -56,7 +56,7 @@ def test_group_norm_is_its_formula(dtype, shape, given):
     }[given]
     wanted = written_out(x, groups, weight, bias, **more)
     given = x.clone(memory_format=torch.preserve_format)
-    y, whole = native.group_norm(given, groups, weight, bias, 1e-5, **more)
+    y, (whole,) = native.group_norm(given, groups, weight, bias, 1e-5, **more)
     near(y, wanted, BOUNDS[dtype])
     assert torch.equal(given, y if "add" in more else x) and whole.data_ptr() == given.data_ptr()
 
@@ -66,7 +66,7 @@ def test_group_norm_is_its_formula(dtype, shape, given):
 def test_channels_beside_become_the_last(dtype, first):
     x, beside = maps(dtype, 2, first, 9, 7), maps(dtype, 2, 48 - first, 9, 7)
     weight, bias = torch.randn(2, 48).to(dtype)
-    y, joined = native.group_norm(x, 4, weight, bias, 1e-5, silu=True, beside=beside)
+    y, (joined,) = native.group_norm(x, 4, weight, bias, 1e-5, silu=True, beside=beside)
     both = torch.cat((x, beside), dim=1)
     assert torch.equal(joined, both)
     near(y, written_out(both, 4, weight, bias, silu=True), BOUNDS[dtype])
@@ -116,11 +116,16 @@ def test_a_number_that_is_none_is_not_lost():
 @DTYPES
 def test_sums_are_their_formula(dtype):
     x, h = maps(dtype, 3, 48, 5, 7), maps(dtype, 3, 48, 5, 7)
-    bias, other = torch.randn(2, 48).to(dtype)
-    for more, factor in (((), 1.0), ((bias,), 0.5), ((bias, other), 0.5)):
-        rest = sum((each.double()[:, None, None] for each in more), torch.zeros(1, 1, 1))
-        wanted = factor * (h.double() + x.double() + rest)
-        near(native.add_up(h.clone(), x, *more, factor=factor), wanted, 2 * BOUNDS[dtype])
+    bias = torch.randn(48).to(dtype)
+    past = nn.Conv2d(48, 48, 1).to(dtype).requires_grad_(False)
+    wide = (each.double() for each in (x, past.weight, past.bias))
+    beyond = torch.conv2d(*wide)
+    for more, factor in (((), 1.0), ((bias,), 0.5)):
+        rest = h.double() + sum((each.double()[:, None, None] for each in more), torch.zeros(1))
+        found = native.add_up(h.clone(), x, *more, factor=factor)
+        near(found, factor * (rest + x.double()), 2 * BOUNDS[dtype])
+        found = native.add_past(h.clone(), (x,), past, *more, factor=factor)
+        near(found, factor * (rest + beyond), 2 * BOUNDS[dtype])
 
 
 @DTYPES
@@ -221,9 +226,10 @@ def test_precisions_may_be_mixed():
     given = x.clone(memory_format=torch.preserve_format)
     y, _ = native.group_norm(given, 8, weight, bias, 1e-5, add=add, beside=None)
     near(y, written_out(x, 8, weight, bias, add=add), 1e-6)
-    y, joined = native.group_norm(x, 8, weight.repeat(2), bias.repeat(2), 1e-5, beside=x.bfloat16())
+    weight, bias = weight.repeat(2), bias.repeat(2)
+    y, (joined,) = native.group_norm(x, 8, weight, bias, 1e-5, beside=x.bfloat16())
     assert torch.equal(joined[:, 24:], x.bfloat16().float())
-    near(y, written_out(joined, 8, weight.repeat(2), bias.repeat(2)), 1e-6)
+    near(y, written_out(joined, 8, weight, bias), 1e-6)
 
 
 def test_a_network_may_be_cast_by_torch():

@@ -20,7 +20,7 @@ from ddim_interp.lucid import LucidUnet
 from ddim_interp.unet import UNet2DModel, UNetConfig, check_size, count_flops, modern_keys, resnet
 from ddim_interp.unet.attention import Attention
 from ddim_interp.unet.embedding import Fourier, Learned, Positional
-from ddim_interp.unet.resample import double_smoothly, halve_smoothly
+from ddim_interp.unet.resample import CornerConv2d, double_smoothly, halve_smoothly
 
 CIFAR10: dict[str, Any] = {
     "attention_head_dim": None,
@@ -530,3 +530,15 @@ def test_mutated_configs_are_built_or_refused_in_one_line() -> None:
                 UNet2DModel(**config)
             built += 1
     assert built == 15 and refused > 1000
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+@pytest.mark.parametrize("size", [(2, 2), (8, 6)], ids=str)
+def test_halving_from_the_corner_is_the_same_where_a_gpu_has_zeros_at_both_ends(
+    layout: torch.memory_format, size: tuple[int, int]
+) -> None:
+    conv = CornerConv2d(16).double().to(memory_format=layout).requires_grad_(False)
+    x = torch.randn(2, 16, *size).double().contiguous(memory_format=layout)
+    on_a_gpu = conv._convolve(x, conv.weight)
+    assert on_a_gpu.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(on_a_gpu + conv.bias[:, None, None], conv(x))

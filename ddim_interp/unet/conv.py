@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ddim_interp.unet.derived import Derived
-from ddim_interp.unet.fused import is_channels_last
+from ddim_interp.unet.fused import is_channels_last, kernels_for
 from ddim_interp.unet.split import convolve_split, kernels_to_split
 from ddim_interp.unet.winograd import can_halve, convolve_halved, halved_weights
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv2d", "is_for_gpu"]
 
 T = TypeVar("T")
 
@@ -65,10 +65,16 @@ class Conv2d(nn.Conv2d):
             if self._is_plain_3x3() and can_halve(x, self.out_channels):
                 return convolve_halved(x, self.out_channels, self._multiply_halved)
             return self._packed(x)(x)
-        if kernels_to_split(x):
-            y = self.without_bias(x)
-            return y if self.bias is None else y.add_(self.bias[:, None, None])
-        return super().forward(x)
+        if not is_for_gpu(x):
+            return super().forward(x)
+        y = self.without_bias(x)
+        if self.bias is None:
+            return y
+        kernels = kernels_for(y)
+        if kernels is None:
+            return y.add_(self.bias[:, None, None])
+        whole: Tensor = kernels.add_up(y, None, self.bias)
+        return whole
 
     def convolve(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Convolve x, and leave the bias to whoever has something else to add.
@@ -147,6 +153,11 @@ class Conv2d(nn.Conv2d):
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles derive their own."""
         return {k: v for k, v in self.__dict__.items() if not isinstance(v, Derived)}
+
+
+def is_for_gpu(x: Tensor) -> bool:
+    """Whether cuDNN convolves it and nobody asks how; elsewhere torch's own convolution does."""
+    return x.is_cuda and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def _is_for_onednn(x: Tensor) -> bool:

@@ -108,9 +108,9 @@ def residual(
     (norm1, norm2), (conv1, conv2, past) = norms, convolutions
     if skip is not None:
         skip = skip.contiguous(memory_format=torch.channels_last)  # as it is already, as a rule
-    h, x = kernels.group_norm(x, *_place(norm1), silu=True, beside=skip)
+    h, sources = kernels.group_norm(x, *_place(norm1), silu=True, beside=skip)
     if resample is not None:
-        x, h = resample(x), resample(h)
+        sources, h = [resample(source) for source in sources], resample(h)
     h, add = conv1.convolve(h)
     factor = shift = None
     if scale_shift:
@@ -120,10 +120,12 @@ def residual(
         add = time if add is None else time + add
     h, _ = kernels.group_norm(h, *_place(norm2), add=add, scale=factor, shift=shift, silu=True)
     h, bias = conv2.convolve(h)
-    other = None
+    y: Tensor
     if past is not None:
-        x, other = past.convolve(x)
-    y: Tensor = kernels.add_up(h, x, bias, other, 1 / scale)
+        y = kernels.add_past(h, sources, past, bias, 1 / scale)
+    else:
+        x = sources[0] if len(sources) == 1 else torch.cat(sources, dim=1)
+        y = kernels.add_up(h, x, bias, 1 / scale)
     return y
 
 

@@ -13,6 +13,7 @@ from ddim_interp.unet.config import UNetConfig
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.embedding import TimestepEmbedding, time_projection
 from ddim_interp.unet.norm import GroupNorm
+from ddim_interp.unet.remembered import remembering
 from ddim_interp.unet.resnet import activation
 
 __all__ = ["UNet2DModel"]
@@ -118,17 +119,18 @@ class UNet2DModel(nn.Module):
         timesteps = self._timesteps(sample, timestep)
         emb = self.emb_act(self._embed(timesteps, class_labels))
 
-        x: Tensor = self.conv_in(sample)
-        skips = [x]
-        image: Tensor | None = sample
-        for block in self.down_blocks:
-            x, image = block(x, emb, skips, image)
-        if self.mid_block is not None:
-            x = self.mid_block(x, emb)
-        image = None
-        for block in self.up_blocks:
-            x, image = block(x, emb, skips, image)
-        x = self.conv_out(self.conv_norm_out(x, silu=True))
+        with remembering(self, sample):
+            x: Tensor = self.conv_in(sample)
+            skips = [x]
+            image: Tensor | None = sample
+            for block in self.down_blocks:
+                x, image = block(x, emb, skips, image)
+            if self.mid_block is not None:
+                x = self.mid_block(x, emb)
+            image = None
+            for block in self.up_blocks:
+                x, image = block(x, emb, skips, image)
+            x = self.conv_out(self.conv_norm_out(x, silu=True))
 
         if image is not None:
             x = x + image

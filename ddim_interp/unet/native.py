@@ -9,18 +9,20 @@ or where DDIM_INTERP_KERNELS is `off`, torch's own operations do the same. They 
 """
 
 import math
+from collections.abc import Sequence
 from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddim_interp.c_library import load_c_library
 from ddim_interp.user_cache import is_off
 
 __all__ = [
     "DTYPES",
+    "add_past",
     "add_up",
     "attend",
     "gather",
@@ -83,7 +85,7 @@ def group_norm(
     shift: Tensor | None = None,
     silu: bool = False,
     beside: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Group norm, with what comes before and after it: act(norm(x + add)·(1 + scale) + shift).
 
     Args:
@@ -100,7 +102,7 @@ def group_norm(
         beside: More channels of the same pictures, which become the last of x.
 
     Returns:
-        Feature maps like x; and x, with what is beside it.
+        Feature maps like x; and x with what is beside it, for `add_past`.
     """
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     steers = [None if steer is None else steer.to(x.dtype) for steer in (add, scale, shift)]
@@ -120,17 +122,11 @@ def group_norm(
         *[0 if steer is None else steer.stride(0) for steer in steers],
         count, rows, own, other, groups, eps, silu, part, copies, _at(sums), _at(table),
     )  # fmt: skip
-    return y, whole
+    return y, (whole,)
 
 
-def add_up(
-    h: Tensor,
-    x: Tensor,
-    bias: Tensor | None = None,
-    other: Tensor | None = None,
-    factor: float = 1.0,
-) -> Tensor:
-    """(h + x + bias + other) · factor, written over h.
+def add_up(h: Tensor, x: Tensor, bias: Tensor | None = None, factor: float = 1.0) -> Tensor:
+    """(h + x + bias) · factor, written over h.
 
     A convolution adds its own bias in passing on a processor, so there is none to add as a rule,
     and one sum is as quick by torch.
@@ -139,14 +135,32 @@ def add_up(
         h: Feature maps, (N, C, H, W), channels last.
         x: The same.
         bias: (C,), or None for nothing.
-        other: The same.
         factor: Multiplies the sum.
     """
     h.add_(x)
-    for more in (bias, other):
-        if more is not None:
-            h.add_(more[:, None, None])
+    if bias is not None:
+        h.add_(bias[:, None, None])
     return h if factor == 1 else h.mul_(factor)
+
+
+def add_past(
+    h: Tensor,
+    sources: Sequence[Tensor],
+    past: nn.Module,
+    bias: Tensor | None = None,
+    factor: float = 1.0,
+) -> Tensor:
+    """(h + past(x) + bias) · factor, written over h.
+
+    Args:
+        h: Feature maps, (N, C, H, W), channels last.
+        sources: x, (N, C', H, W), alone.
+        past: A 1×1 convolution from C' channels to C.
+        bias: (C,), or None for nothing.
+        factor: Multiplies the sum.
+    """
+    (x,) = sources
+    return add_up(h, past(x), bias, factor)
 
 
 def interleave(parts: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,12 +1,21 @@
 """How do feature maps change resolution by a factor of two?"""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddim_interp.unet.conv import Conv2d
+from ddim_interp.unet.conv import Conv2d, is_for_gpu
 from ddim_interp.unet.doubling import DoublingConv2d
 
-__all__ = ["Downsample2D", "Upsample2D", "double", "double_smoothly", "halve", "halve_smoothly"]
+__all__ = [
+    "CornerConv2d",
+    "Downsample2D",
+    "Upsample2D",
+    "double",
+    "double_smoothly",
+    "halve",
+    "halve_smoothly",
+]
 
 
 def halve(x: Tensor) -> Tensor:
@@ -48,6 +57,31 @@ def _smooth(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1), 2, stride=1)
 
 
+class CornerConv2d(Conv2d):
+    """A 3×3 convolution with stride 2 that begins in the corner, with zeros at the far ends only.
+
+    A GPU's has them at both ends or none. There it is given two of them at each end, and the first
+    row and column of what it makes are left out: that copies a quarter of what adding a row and a
+    column to x would.
+
+    Args:
+        channels: Channels in and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve x, (N, C, H, W)."""
+        return super().forward(x if is_for_gpu(x) else F.pad(x, (0, 1, 0, 1)))
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        y = torch.conv2d(x, weight, None, self.stride, 2)
+        last = y.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return y[:, :, 1:, 1:].contiguous(memory_format=layout)
+
+
 class Downsample2D(nn.Module):
     """Halve by a convolution with stride 2.
 
@@ -58,12 +92,15 @@ class Downsample2D(nn.Module):
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
-        self.conv = Conv2d(channels, channels, 3, stride=2, padding=padding)
-        self.pad_corner = padding == 0
+        self.conv = (
+            Conv2d(channels, channels, 3, stride=2, padding=padding)
+            if padding
+            else CornerConv2d(channels)
+        )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Halve x, (N, C, H, W); the timestep in `emb` does not matter here."""
-        x = self.conv(F.pad(x, (0, 1, 0, 1)) if self.pad_corner else x)
+        x = self.conv(x)
         return x
 
 

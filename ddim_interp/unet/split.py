@@ -1,13 +1,13 @@
 """How does a GPU convolve in float32 by units that know ten bits?"""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from ddim_interp.unet.fused import kernels_for
+from ddim_interp.unet.tf32 import allow_tf32, product_precision
 
 __all__ = ["convolve_split", "kernels_to_split"]
 
@@ -16,13 +16,7 @@ def kernels_to_split(x: Tensor) -> ModuleType | None:
     """Our kernels, where float32 is wanted in earnest on a GPU that multiplies TF32; else None."""
     if x.dtype != torch.float32 or not x.is_cuda:
         return None
-    try:
-        rounded = torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # someone has chosen by torch's newer switches
-        return None
-    if rounded or torch.cuda.get_device_capability(x.device) < (8, 0):
-        return None
-    return kernels_for(x)
+    return kernels_for(x) if product_precision(x.device) == "tf32x3" else None
 
 
 def convolve_split(
@@ -52,16 +46,7 @@ def convolve_split(
     """
     high, low = weights.chunk(2)
     both = kernels.split(x)
-    with _tf32():
+    with allow_tf32():
         y, rest = convolve(both, high).chunk(2)
         y = y.add_(rest)
         return y.add_(convolve(both[: len(x)], low))
-
-
-@contextmanager
-def _tf32() -> Iterator[None]:
-    torch.backends.cudnn.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = False
