@@ -12,7 +12,6 @@ import torch
 from ddim_interp import __version__
 from ddim_interp.hub import cache_folder, is_offline
 from ddim_interp.precision import draft_dtype, parse_device
-from ddim_interp.sinks import missing_encoders
 from ddim_interp.unet.fused import kernels_on
 
 __all__ = ["diagnose"]
@@ -23,7 +22,6 @@ _LIBRARIES = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface_hub"
 def diagnose() -> dict[str, str]:
     """Facts about the machine, in words; no path, no name of a person, no connection opened."""
     device = parse_device()
-    missing = missing_encoders()
     cache = cache_folder()
     return {
         "ddim-interp": __version__,
@@ -33,7 +31,7 @@ def diagnose() -> dict[str, str]:
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "kernels": _kernels(device),
         "frames in": str(draft_dtype(device)).removeprefix("torch."),
-        "encoders": "all here" if not missing else f"missing: {', '.join(missing)}",
+        "encoders": _encoders(),
         "licence note": "PyAV's wheel contains x264, which is GPL; .webm .webp .apng do not use it",
         "hub cache": _state(cache),
         "offline": "yes" if is_offline() else "no",
@@ -46,6 +44,15 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _encoders() -> str:
+    try:
+        from ddim_interp.sinks.video import missing_encoders
+    except ImportError as error:
+        return f"none: PyAV cannot be loaded ({error})"
+    missing = missing_encoders()
+    return f"missing: {', '.join(missing)}" if missing else "all here"
 
 
 def _why(device: torch.device) -> str:

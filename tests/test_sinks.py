@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddim_interp.diagnosis import diagnose
 from ddim_interp.errors import ArgumentError, OutputError, StorageError
 from ddim_interp.sinks import (
     SINKS,
@@ -448,6 +449,23 @@ def test_a_missing_encoder_is_found_before_any_work(
     monkeypatch.setattr(av, "codecs_available", {"gif"})
     with pytest.raises(OutputError, match=r"lacks the encoder libx264; write \.webp"):
         check_sink(tmp_path / "film.mp4")
+
+
+def test_without_ffmpeg_all_else_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ddim_interp.sinks.video", None)
+    for suffix in VIDEOS:
+        with pytest.raises(OutputError, match=rf"writes {suffix}, cannot be loaded .*write \.webp"):
+            check_sink(tmp_path / f"film{suffix}")
+    film = write(tmp_path / "film.webp", gradient(3, 16, 16), recipe={"seed": 7})
+    assert read_recipe(film) == {"seed": 7}
+    assert diagnose()["encoders"].startswith("none: PyAV cannot be loaded")
+
+
+def test_ffmpeg_is_loaded_with_the_first_video() -> None:
+    program = "import sys, ddim_interp.production; assert not {'av', 'imageio'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_an_output_in_the_way_is_found_before_any_work(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ddim_interp.errors import ArgumentError
+from ddim_interp.errors import ArgumentError, OutputError
 from ddim_interp.files import (
     StrPath,
     atomic_file,
@@ -34,13 +34,12 @@ from ddim_interp.files import (
 )
 from ddim_interp.recipe import pack
 from ddim_interp.sinks.apng import APNG
-from ddim_interp.sinks.film import Film, Format, FrameSink
+from ddim_interp.sinks.film import Film, Format, FrameSink, WriteFrame
 from ddim_interp.sinks.filmstrip import FILMSTRIP, contact_sheet
 from ddim_interp.sinks.folder import FOLDER
 from ddim_interp.sinks.gif import GIF
 from ddim_interp.sinks.png import write_picture
 from ddim_interp.sinks.reading import read_recipe
-from ddim_interp.sinks.video import MP4, WEBM, missing_encoders
 from ddim_interp.sinks.webp import WEBP
 
 __all__ = [
@@ -51,16 +50,42 @@ __all__ = [
     "check_sink",
     "contact_sheet",
     "default_upscale",
-    "missing_encoders",
     "open_sink",
     "read_recipe",
     "write_picture",
 ]
 
+
+def _video(container: str) -> Format:
+    """A format of `video`, which is loaded with the first film: FFmpeg takes a tenth of a second.
+
+    Raises:
+        OutputError: It cannot be loaded.
+    """
+
+    def load() -> Format:
+        try:
+            from ddim_interp.sinks.video import VIDEOS
+        except ImportError as error:
+            raise OutputError(
+                f"PyAV, which writes .{container}, cannot be loaded ({error}); write .webp or "
+                ".apng, or install av again."
+            ) from error
+        return VIDEOS[container]
+
+    def encode(part: Path, film: Film) -> AbstractContextManager[WriteFrame]:
+        return load().encode(part, film)
+
+    def check(film: Film) -> None:
+        load().check(film)
+
+    return Format(encode, check)
+
+
 SINKS: dict[str, Format] = {
     ".gif": GIF,
-    ".mp4": MP4,
-    ".webm": WEBM,
+    ".mp4": _video("mp4"),
+    ".webm": _video("webm"),
     ".webp": WEBP,
     ".apng": APNG,
     ".png": FILMSTRIP,

@@ -9,7 +9,6 @@ from ddim_interp.errors import DdimInterpError, ImageError
 from ddim_interp.files import StrPath, is_there, open_input, shown
 from ddim_interp.recipe import MAX_RECIPE_BYTES, from_xmp, unpack
 from ddim_interp.sinks.folder import RECIPE
-from ddim_interp.sinks.video import tags
 
 __all__ = ["read_recipe"]
 
@@ -62,6 +61,8 @@ def _find(file: BinaryIO) -> str | bytes | None:
     head = file.read(12)
     file.seek(0)
     if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3":
+        from ddim_interp.sinks.video import tags  # and FFmpeg, which nothing else here needs
+
         return tags(file).get("ddim_interp")
     with Image.open(file, formats=("PNG", "GIF", "WEBP")) as image:
         found = image.info

@@ -24,7 +24,7 @@ from ddim_interp.errors import OutputError, StorageError
 from ddim_interp.files import StrPath, shown
 from ddim_interp.sinks.film import Film, Format, Frame, WriteFrame
 
-__all__ = ["MP4", "WEBM", "count_frames", "missing_encoders", "tags"]
+__all__ = ["VIDEOS", "count_frames", "missing_encoders", "tags"]
 
 
 _THREADS = 2
@@ -144,5 +144,8 @@ def tags(file: BinaryIO) -> dict[str, str]:
         return {name.lower(): text for name, text in container.metadata.items()}
 
 
-MP4 = Format(partial(_encode, _H264), partial(_check, _H264))
-WEBM = Format(partial(_encode, _VP9), partial(_check, _VP9))
+VIDEOS = {
+    codec.container: Format(partial(_encode, codec), partial(_check, codec))
+    for codec in (_H264, _VP9)
+}
+"""By the name of their container."""

@@ -30,7 +30,7 @@ _SUMMED = 4096  # the same where it only reads; so many tiles are on their way a
 _AHEAD = 3
 _PROGRAMS = 1056  # as many read at a time, over all pictures: eight for each multiprocessor
 _PARTS = 256  # of a picture, which are summed at a time
-_ROWS, _LANES = 64, 128  # of the product that a program makes
+_ROWS, _LANES = 128, 128  # of the product that a program makes
 
 
 class _Moments(NamedTuple):
