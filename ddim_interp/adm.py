@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.errors import ArgumentError, ModelError
-from ddim_interp.network_config import StrictConfig
 from ddim_interp.shapes import Images
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
@@ -25,6 +24,7 @@ from ddim_interp.unet.norm import GroupNorm
 from ddim_interp.unet.remembered import remembering
 from ddim_interp.unet.resample import double, halve
 from ddim_interp.unet.rules import Rule, flag, optional, pair_or_one, several, whole
+from ddim_interp.unet.strict_config import StrictConfig
 
 __all__ = ["AdmConfig", "AdmUnet"]
 

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim_interp.errors import ArgumentError
-from ddim_interp.network_config import StrictConfig
 from ddim_interp.shapes import Images
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
 from ddim_interp.unet.rules import Rule, even, flag, pair_or_one, several, whole
+from ddim_interp.unet.strict_config import StrictConfig
 
 __all__ = ["LucidConfig", "LucidUnet"]
 

@@ -542,7 +542,7 @@ def test_a_network_beyond_diffusers_inverts_and_morphs_as_any_other(tmp_path: Pa
     [
         ({"num_heads": None}, "give one of them"),
         ({"num_heads": 5}, "cannot be cut into equal heads by num_heads=5"),
-        ({"attention": [True]}, "give as many"),
+        ({"attention": [True]}, "has 2 entries, so give 2"),
         ({"block_out_channels": [32, 40]}, "cannot be split into 32 groups"),
         ({"layers_per_block": 2}, "missing"),
         ({"dropout": 0.1}, "'dropout' is not an option of AdmUnet"),
@@ -887,9 +887,9 @@ def test_lucidrains_checkpoints_that_cannot_be_used_are_refused_in_one_line(
     [
         ({"_class_name": "os.system"}, "this program knows UNet2DModel, LucidUnet, AdmUnet"),
         ({"heads": "many"}, "a whole number from 1 to 1024"),
-        ({"time_channels": 33}, "time_channels=33 cannot be used; it is an even number from 4"),
+        ({"time_channels": 33}, "time_channels=33 cannot be used; it must be an even number from 4"),
         ({"depth": 3}, "'depth' is not an option of LucidUnet"),
-        ({"full_attention": [True]}, "give as many"),
+        ({"full_attention": [True]}, "has 3 entries, so give 3"),
         ({"heads": 3}, "misshapen"),
     ],
 )

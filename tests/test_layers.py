@@ -42,7 +42,6 @@ LAYERS = [
         "unet",
         "lucid",
         "adm",
-        "network_config",
         "networks",
         "autoencoder",
         "corners",

@@ -380,9 +380,10 @@ def allowed(hint: Any) -> set[str]:
     }[hint]
 
 
+HINTS = {field.name: get_type_hints(UNetConfig)[field.name] for field in fields(UNetConfig)}
 WRONG_TYPES = [
     (field, name)
-    for field, hint in get_type_hints(UNetConfig).items()
+    for field, hint in HINTS.items()
     for name in EXAMPLES
     if name not in allowed(hint)
 ]
@@ -500,7 +501,7 @@ def mutated(pick: random.Random) -> dict[str, Any]:
     """A config of the hub after a few random edits."""
     config = copy.deepcopy(pick.choice([CIFAR10, CELEBAHQ, SKIPPING, UNetConfig().to_dict()]))
     for _ in range(pick.randint(1, 3)):
-        key = pick.choice(sorted(get_type_hints(UNetConfig)))
+        key = pick.choice(sorted(HINTS))
         edit = pick.random()
         if edit < 0.15:
             config.pop(key, None)

@@ -1,12 +1,10 @@
 """What does a UNet's config.json say, and can a network be built from it?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal
 
-from ddim_interp.as_mapping import AsMapping
-from ddim_interp.errors import ModelError
 from ddim_interp.unet.plan import (
     DOWN_KINDS,
     UP_KINDS,
@@ -25,9 +23,9 @@ from ddim_interp.unet.rules import (
     optional,
     pair_or_one,
     several,
-    shown,
     whole,
 )
+from ddim_interp.unet.strict_config import StrictConfig
 
 __all__ = ["UNetConfig"]
 
@@ -87,7 +85,7 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class UNetConfig(AsMapping):
+class UNetConfig(StrictConfig):
     """Everything that decides a UNet's layers: the contents of `unet/config.json`.
 
     Names, meanings and defaults are those of diffusers' `UNet2DModel`, so its files are read and
@@ -168,62 +166,14 @@ class UNetConfig(AsMapping):
     num_class_embeds: int | None = None
     num_train_timesteps: int | None = None
 
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], source: str = "unet/config.json") -> Self:
-        """Read a config that came from outside.
-
-        Args:
-            mapping: The parsed file. Keys that begin with "_" are notes and are passed over.
-            source: Where the mapping came from, for messages.
-
-        Returns:
-            The config; fields that the mapping leaves out have their defaults.
-
-        Raises:
-            ModelError: A key is unknown, or its value has the wrong type, is absurd or has no
-                implementation here. The message names source, key and value.
-
-        Example:
-            >>> UNetConfig.from_mapping({"in_channels": "3"})
-            Traceback (most recent call last):
-            ddim_interp.errors.ModelError: unet/config.json: in_channels='3' cannot be used; it \
-must be a whole number from 1 to 65536.
-        """
-        if not isinstance(mapping, Mapping):
-            raise ModelError(
-                f"{source} holds {shown(mapping)}, not a JSON object; fetch the model again."
-            )
-        options: dict[str, Any] = {}
-        for key, value in mapping.items():
-            if key in _RULES:
-                options[key] = tuple(value) if isinstance(value, list) else value
-            elif not str(key).startswith("_"):
-                raise ModelError(
-                    f"{source}: {shown(key)} is not an option of UNet2DModel; "
-                    f"remove it, or use a model that is not conditioned on text."
-                )
-        try:
-            return cls(**options)
-        except ModelError as error:
-            raise ModelError(f"{source}: {error}") from None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the config as a JSON object that diffusers opens, and `from_mapping` reads back."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"_class_name": "UNet2DModel"} | {
-            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-        }
+    network: ClassVar[str] = "UNet2DModel"
+    rules: ClassVar[Mapping[str, Rule]] = _RULES
+    unknown: ClassVar[str] = "remove it, or use a model that is not conditioned on text"
 
     def __post_init__(self) -> None:
-        for key, rule in _RULES.items():
-            if not rule.holds(getattr(self, key)):
-                raise self._refusal(key, f"it must be {rule.wants}")
-        blocks = len(self.block_out_channels)
-        for key in ("down_block_types", "up_block_types"):
-            if len(getattr(self, key)) != blocks:
-                raise self._refusal(
-                    key, f"block_out_channels has {blocks} entries, so give {blocks}"
-                )
+        super().__post_init__()
+        self._one_a_level("down_block_types")
+        self._one_a_level("up_block_types")
         self._check_embeddings()
         self._check_skips()
         self._check_norms()
@@ -233,11 +183,6 @@ must be a whole number from 1 to 65536.
     def time_channels(self) -> int:
         """Width of the embedded timestep that every ResNet reads."""
         return self.time_embedding_dim or 4 * self.block_out_channels[0]
-
-    @property
-    def halvings(self) -> int:
-        """How often the resolution is halved on the way down."""
-        return len(self.block_out_channels) - 1
 
     @cached_property
     def down_plan(self) -> tuple[BlockPlan, ...]:
@@ -271,9 +216,6 @@ must be a whole number from 1 to 65536.
     def out_groups(self) -> int:
         """Groups of the last norm."""
         return self.norm_num_groups or few_groups(self.block_out_channels[0])
-
-    def _refusal(self, key: str, remedy: str) -> ModelError:
-        return ModelError(f"{key}={shown(getattr(self, key))} cannot be used; {remedy}.")
 
     def _check_embeddings(self) -> None:
         if self.time_embedding_type == "learned" and self.num_train_timesteps is None:
