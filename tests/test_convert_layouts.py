@@ -887,7 +887,10 @@ def test_lucidrains_checkpoints_that_cannot_be_used_are_refused_in_one_line(
     [
         ({"_class_name": "os.system"}, "this program knows UNet2DModel, LucidUnet, AdmUnet"),
         ({"heads": "many"}, "a whole number from 1 to 1024"),
-        ({"time_channels": 33}, "time_channels=33 cannot be used; it must be an even number from 4"),
+        (
+            {"time_channels": 33},
+            "time_channels=33 cannot be used; it must be an even number from 4",
+        ),
         ({"depth": 3}, "'depth' is not an option of LucidUnet"),
         ({"full_attention": [True]}, "has 3 entries, so give 3"),
         ({"heads": 3}, "misshapen"),

@@ -382,10 +382,7 @@ def allowed(hint: Any) -> set[str]:
 
 HINTS = {field.name: get_type_hints(UNetConfig)[field.name] for field in fields(UNetConfig)}
 WRONG_TYPES = [
-    (field, name)
-    for field, hint in HINTS.items()
-    for name in EXAMPLES
-    if name not in allowed(hint)
+    (field, name) for field, hint in HINTS.items() for name in EXAMPLES if name not in allowed(hint)
 ]
 
 
