@@ -69,7 +69,7 @@ def _kernels(device: torch.device) -> str:
     kernels = kernels_on(device)
     if kernels != "torch":
         return f"our own, in {kernels}"
-    missing = {"cuda": "Triton", "cpu": "a C compiler"}.get(device.type)
+    missing = {"cuda": "Triton and a C compiler", "cpu": "a C compiler"}.get(device.type)
     return f"torch's; faster with {missing}" if missing else "torch's"
 
 

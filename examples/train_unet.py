@@ -239,7 +239,8 @@ class Training:
         self.options = options
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_gpu = self.device.type == "cuda"
-        torch.backends.cudnn.benchmark = True  # shapes never change: choose the fastest once
+        # Shapes never change, and the fastest could be chosen once: by minutes of trying, as compiling.
+        torch.backends.cudnn.benchmark = options.compile
         self.bf16 = (
             torch.cuda.is_bf16_supported(including_emulation=False)
             if on_gpu

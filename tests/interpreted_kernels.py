@@ -58,7 +58,10 @@ def check_sum() -> None:
 
 
 def check_past() -> None:
-    for dtype, widths in itertools.product(MULTIPLIED, ((40,), (64, 32), (24, 136), (5, 3))):
+    """In the tiles of a small GPU, and of a large one."""
+    cases = MULTIPLIED, kernels._PRODUCTS.values(), ((40,), (64, 32), (24, 136), (5, 3))
+    for dtype, product, widths in itertools.product(*cases):
+        kernels._product = lambda device, product=product: product
         xs = [maps(dtype, 3, width, 9, 7) for width in widths]
         for channels in (48, 200, 6):
             past = Conv2d(sum(widths), channels, 1).to(dtype).requires_grad_(False)
@@ -66,6 +69,17 @@ def check_past() -> None:
             wide = (each.double() for each in (torch.cat(xs, 1), past.weight, past.bias))
             wanted = (h.double() + torch.conv2d(*wide) + bias.double()[:, None, None]) / 2
             near(kernels.add_past(h.clone(), xs, past, bias, 0.5), wanted, BOUNDS[dtype])
+
+
+def check_tried() -> None:
+    kernels.try_out(torch.device("cpu"))
+    kernels._join = {(1, 1): lambda h, *_, **__: h.fill_(2)}
+    try:
+        kernels.try_out(torch.device("cpu"))
+    except RuntimeError as error:
+        assert "adds 0 and 1" in str(error)
+    else:
+        raise AssertionError("a kernel that does not do what it should is found out")
 
 
 def check_learned() -> None:

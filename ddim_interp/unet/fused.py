@@ -58,7 +58,7 @@ def native_for(x: Tensor) -> ModuleType | None:
 
 
 def has_kernels() -> bool:
-    """Whether those for a GPU are here at all."""
+    """Whether those for a GPU are here, and run on the GPU that torch uses."""
     return _kernels() is not None
 
 
@@ -73,7 +73,9 @@ def kernels_on(device: torch.device) -> str:
 def _kernels() -> ModuleType | None:
     try:
         from ddim_interp.unet import kernels
-    except ImportError:  # torch for Windows comes without Triton
+
+        kernels.try_out(torch.device("cuda"))
+    except Exception:  # torch for Windows has no Triton; many a container has no C compiler for it
         return None
     return kernels
 

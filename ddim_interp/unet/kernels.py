@@ -13,6 +13,7 @@ environment the kernels run on a processor, slowly, which is how they are tested
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -23,14 +24,16 @@ from torch import Tensor
 from ddim_interp.unet.remembered import is_remembering, recall, remember
 from ddim_interp.unet.tf32 import product_precision
 
-__all__ = ["add_past", "add_up", "group_norm", "interleave", "split"]
+__all__ = ["add_past", "add_up", "group_norm", "interleave", "split", "try_out"]
 
 _TILE = 4096  # values that a program holds at once: 32 for each of its 128 threads
 _SUMMED = 4096  # the same where it only reads; so many tiles are on their way at a time:
 _AHEAD = 3
 _PROGRAMS = 1056  # as many read at a time, over all pictures: eight for each multiprocessor
 _PARTS = 256  # of a picture, which are summed at a time
-_ROWS, _LANES = 128, 128  # of the product that a program makes
+_PRODUCTS = {160_000: (128, 128, 3), 0: (64, 64, 2)}
+"""Rows, columns and parts on their way of the product that a program makes, by the bytes that a
+multiprocessor gives it for them: those of a data centre have 160 kB and more, others 64 to 100."""
 
 
 class _Moments(NamedTuple):
@@ -302,6 +305,17 @@ def _split(x, high, low, count, TILE: tl.constexpr):
     tl.store(low + place, value - rounded, mask=here)
 
 
+def try_out(device: torch.device) -> None:
+    """Run something small: Triton needs a C compiler, and a GPU that it knows.
+
+    Raises:
+        Exception: It does not run, for whatever reason.
+    """
+    h, one = (torch.full((1, 16, 2, 2), v, dtype=torch.float32, device=device) for v in (0.0, 1.0))
+    if not add_up(h.to(memory_format=torch.channels_last), None, one[0, :, 0, 0]).eq(1).all():
+        raise RuntimeError("Triton adds 0 and 1 up to something else")
+
+
 def group_norm(
     x: Tensor,
     groups: int,
@@ -402,17 +416,28 @@ def add_past(
     widths = [source.shape[1] for source in sources]
     deepest = 64 if past.weight.dtype.itemsize == 2 else 32
     depth = min(deepest, max(16, triton.next_power_of_2(min(widths))))
-    lanes = min(_LANES, max(16, triton.next_power_of_2(channels)))
-    learned = _Moments.room(h, _ROWS) if is_remembering() else None
+    tile, widest, stages = _product(h.device)
+    lanes = min(widest, max(16, triton.next_power_of_2(channels)))
+    learned = _Moments.room(h, tile) if is_remembering() else None
     with torch.cuda.device_of(h):
-        _past[(triton.cdiv(channels, lanes), triton.cdiv(rows, _ROWS), count)](
+        _past[(triton.cdiv(channels, lanes), triton.cdiv(rows, tile), count)](
             h, sources[0], sources[-1], past.weight, bias, past.bias,
             bias if learned is None else learned.table, factor,
-            rows, channels, widths[0], sum(widths[1:]), _ROWS, lanes, depth, len(widths) > 1,
-            learned is not None, product_precision(h.device), num_warps=4, num_stages=3,
+            rows, channels, widths[0], sum(widths[1:]), tile, lanes, depth, len(widths) > 1,
+            learned is not None, product_precision(h.device), num_warps=4, num_stages=stages,
         )  # fmt: skip
     remember(h, learned)
     return h
+
+
+@cache
+def _product(device: torch.device) -> tuple[int, int, int]:
+    """The entry of `_PRODUCTS` for a device."""
+    room = 0
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        room = getattr(properties, "shared_memory_per_block_optin", 0)  # AMD's do not say
+    return next(product for least, product in _PRODUCTS.items() if room >= least)
 
 
 def interleave(parts: Tensor, bias: Tensor) -> Tensor:
