@@ -22,7 +22,6 @@ import torch
 from fake_hub import FIRST, REPO, Answer, FakeHub, contents, sha256
 from huggingface_hub import constants
 
-from ddim_interp import hub
 from ddim_interp.checkpoint import read_checkpoint, write_checkpoint
 from ddim_interp.errors import (
     ArgumentError,
@@ -32,7 +31,7 @@ from ddim_interp.errors import (
     OutputError,
     StorageError,
 )
-from ddim_interp.hub import EMBEDDED, Located, cached_models, locate
+from ddim_interp.hub import EMBEDDED, Located, cache, cached_models, fetch, locate
 from ddim_interp.schedule import SchedulerConfig
 from ddim_interp.unet import UNet2DModel
 
@@ -86,9 +85,9 @@ def fake(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-    monkeypatch.setattr(hub, "REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr(hub, "ANSWER_SECONDS", 2.0)
-    monkeypatch.setattr(hub, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(fetch, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(fetch, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(fetch, "STALL_SECONDS", 2.0)
     yield server
     huggingface_hub.close_session()
     server.shutdown()
@@ -464,7 +463,7 @@ def test_the_command_ends_in_time_with_69_and_one_line(
     command = ("sample", "--seeds", "1", "-o", tmp_path / "a.png", "--model", REPO)
     refused(call(*command), 69, "hub")
     assert list(tmp_path.iterdir()) == []
-    assert hub.ANSWER_SECONDS == 2  # which stands for the 25 s that make it 30 at most
+    assert fetch.ANSWER_SECONDS == 2  # which stands for the 25 s that make it 30 at most
 
 
 def test_the_command_uses_a_copy_in_the_cache_and_warns_once(fake: FakeHub, call: Any) -> None:
@@ -563,7 +562,7 @@ def test_a_download_that_starts_over_for_ever_is_given_up(
         raise InterruptedError
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", restart)
-    monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(fetch, "STALL_SECONDS", 0.5)
     released = threading.Timer(3, over.set)
     released.start()
     with pytest.raises(HubError, match="nothing new for"):
@@ -661,7 +660,7 @@ def test_a_cache_that_may_only_be_read_serves(
 
     online = locate(REPO)
     fake.branches["other"] = FIRST  # which would be noted in the cache
-    monkeypatch.setattr(hub, "write_bytes", refuse_to_write)
+    monkeypatch.setattr(cache, "write_bytes", refuse_to_write)
     folders = [path for path in (tmp_path / "cache").rglob("*") if path.is_dir()]
     for folder in folders:
         folder.chmod(0o555)  # which does not hold root back
