@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 DOCUMENTED = {0, 1, 2, 65, 66, 69, 70, 73, 74, 75, 78, 129, 130, 143}
@@ -68,7 +70,7 @@ class Nursery:
 
     What can be asked of a run, besides its arguments:
 
-        fail_at, errno      the call number `fail_at` of `files.os` fails with this error
+        fail_at, errno      the call number `fail_at` of `os` in `files` fails with this error
         kill_at             before that call, the run is killed
         after, signal       so many seconds after its start it is sent this signal
         oom_at              these runs of the network fail for want of memory
@@ -112,6 +114,16 @@ class Nursery:
         self._process.stdin.write(json.dumps(orders) + "\n")
         self._process.stdin.flush()
         return [Outcome(**answer) for answer in json.loads(self._process.stdout.readline())]
+
+
+def modules_of_files() -> list[ModuleType]:
+    """The modules of `ddim_interp.files`, each of which has a name `os` of its own."""
+    from ddim_interp import files
+
+    return [
+        importlib.import_module(f"{files.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(files.__path__)
+    ]
 
 
 class FaultyOS:
@@ -221,7 +233,7 @@ def _fork(order: dict[str, Any]) -> tuple[int, int, "tempfile.TemporaryDirectory
 def _run(order: dict[str, Any], report: int) -> int:
     import torch
 
-    from ddim_interp import cli, files
+    from ddim_interp import cli
 
     torch.set_num_threads(order.get("threads", 1))
     os.environ.update(order.get("environment", {}))
@@ -229,7 +241,8 @@ def _run(order: dict[str, Any], report: int) -> int:
         _point_at(order["hub"], order["cache"])
     tempfile.tempdir = None  # so that TMPDIR is looked at again
     faulty = FaultyOS(order)
-    files.os = faulty  # type: ignore[assignment]
+    for module in modules_of_files():
+        module.os = faulty  # type: ignore[attr-defined]
     count = _disturb_network(order)
     if "fsize" in order:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["fsize"],) * 2)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_runs import modules_of_files
 
-from ddim_interp import files
 from ddim_interp.errors import (
     BusyError,
     ImageError,
@@ -32,11 +32,13 @@ from ddim_interp.files import (
     is_there,
     open_input,
     open_part,
+    parts,
     sha256_file,
     shown,
     sweep_orphans,
     work_folder,
     write_bytes,
+    writing,
 )
 
 PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
@@ -69,6 +71,12 @@ class FaultyOS:
             raise OSError(self.number, os.strerror(self.number))
 
         return call
+
+
+def replace_os(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every module of `files` call `other` where it would call `os`."""
+    for module in modules_of_files():
+        monkeypatch.setattr(module, "os", other)
 
 
 def write_film(path: Path, overwrite: bool) -> None:
@@ -116,7 +124,7 @@ def test_any_call_of_the_system_may_fail(
                 write_bytes(path / "frame_0.png", b"old frame")
         before = content(path)
         faulty = FaultyOS(k, number)
-        monkeypatch.setattr(files, "os", faulty)
+        replace_os(faulty, monkeypatch)
         error: Exception | None = None
         try:
             write(path, old)
@@ -212,14 +220,14 @@ def test_a_killed_run_leaves_an_orphan_that_is_swept_and_nothing_else(tmp_path: 
 def test_a_file_swept_before_it_was_held_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = files._lock
+    lock = parts.try_lock
 
     def swept_once(descriptor: int) -> bool:
-        monkeypatch.setattr(files, "_lock", lock)
+        monkeypatch.setattr(parts, "try_lock", lock)
         assert sweep_orphans(tmp_path) == 1
         return lock(descriptor)
 
-    monkeypatch.setattr(files, "_lock", swept_once)
+    monkeypatch.setattr(parts, "try_lock", swept_once)
     write_bytes(tmp_path / "film", b"whole")
     assert (tmp_path / "film").read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [tmp_path / "film"]
@@ -228,15 +236,15 @@ def test_a_file_swept_before_it_was_held_is_made_anew(
 def test_a_claim_whose_file_went_before_it_was_held_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = files._lock
+    lock = parts.try_lock
 
     def let_go(descriptor: int) -> bool:
-        monkeypatch.setattr(files, "_lock", lock)
+        monkeypatch.setattr(parts, "try_lock", lock)
         for path in tmp_path.iterdir():
             path.unlink()
         return lock(descriptor)
 
-    monkeypatch.setattr(files, "_lock", let_go)
+    monkeypatch.setattr(parts, "try_lock", let_go)
     with claim(tmp_path / "film"), pytest.raises(BusyError), claim(tmp_path / "film"):
         pytest.fail("two hold one claim")
 
@@ -275,7 +283,7 @@ def test_what_stands_under_its_name_lasts_through_a_power_cut(
             os.fsync(descriptor)
 
     folder = os.open(tmp_path, os.O_RDONLY)
-    monkeypatch.setattr(files, "os", Told())
+    replace_os(Told(), monkeypatch)
     write(out, False)
     os.close(folder)
     assert told[-3:] == ["contents", "named", "folder"]
@@ -339,7 +347,7 @@ def test_outputs_that_cannot_be_are_found_before_any_work(tmp_path: Path) -> Non
 def test_a_folder_that_may_not_be_written_is_found_before_any_work(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "os", FaultyOS(1, number))
+    replace_os(FaultyOS(1, number), monkeypatch)
     with pytest.raises(OutputError, match="choose a folder you may write to"):
         check_output(tmp_path / "film")
 
@@ -493,9 +501,10 @@ class Signal:
         self.places = 0
         self.where = ""
         self._last: dict[int, str] = {}
+        self._files = {contextlib.__file__, *(module.__file__ for module in modules_of_files())}
 
     def __call__(self, frame: Any, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename not in (files.__file__, contextlib.__file__):
+        if frame.f_code.co_filename not in self._files:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode":
@@ -533,7 +542,7 @@ def test_a_signal_at_any_moment_leaves_nothing_half_made(
         before, signal, end = content(path), Signal(k), ""
         with monkeypatch.context() as patch:
             if fails:
-                patch.setattr(files, "_sync", fail_to_sync)
+                patch.setattr(writing, "_sync", fail_to_sync)
             tracing = sys.gettrace()
             sys.settrace(signal)
             try:

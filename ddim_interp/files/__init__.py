@@ -1,0 +1,49 @@
+"""How a file comes to stand under its final name: whole, or not at all.
+
+Everything the package writes is first written beside its final name, flushed to the disk, then
+renamed. A reader, a crash or a full disk therefore meets the old file or the new one, never half of
+one. Nowhere else is a file opened for writing.
+
+    names        how a path is told in a message
+    trouble      what an error of the operating system means, in words
+    reading      a file that may be read
+    parts        the temporary file beside an output, and who holds it
+    writing      a file or a folder that appears when it is whole
+    unfinished   what belongs to a whole run: its claim on an output, its work to go on with
+
+Each call of the operating system goes through the name `os` of one of these modules, so that a test
+can let any one of them fail.
+
+A signal may raise an exception wherever Python calls something: after the system has created a file
+and before anybody here knows of it, or while it is being removed. So a name is known before there
+is a file of it, creating stands inside the `try` that tidies up, and tidying up, where it is
+interrupted, begins again.
+"""
+
+from ddim_interp.files.names import StrPath, is_there, shown
+from ddim_interp.files.parts import open_part, sweep_orphans
+from ddim_interp.files.reading import open_input, sha256_bytes, sha256_file
+from ddim_interp.files.trouble import DISK_ERRORS, disk_remedy
+from ddim_interp.files.unfinished import claim, remove_work, work_folder, work_place
+from ddim_interp.files.writing import atomic_file, atomic_folder, check_output, write_bytes
+
+__all__ = [
+    "DISK_ERRORS",
+    "StrPath",
+    "atomic_file",
+    "atomic_folder",
+    "check_output",
+    "claim",
+    "disk_remedy",
+    "is_there",
+    "open_input",
+    "open_part",
+    "remove_work",
+    "sha256_bytes",
+    "sha256_file",
+    "shown",
+    "sweep_orphans",
+    "work_folder",
+    "work_place",
+    "write_bytes",
+]
