@@ -239,7 +239,7 @@ class Training:
         self.options = options
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_gpu = self.device.type == "cuda"
-        # Shapes never change, and the fastest could be chosen once: by minutes of trying, as compiling.
+        # Shapes never change. To try what is fastest takes minutes, as compiling does.
         torch.backends.cudnn.benchmark = options.compile
         self.bf16 = (
             torch.cuda.is_bf16_supported(including_emulation=False)

@@ -31,7 +31,15 @@ from ddim_interp.errors import (
     OutputError,
     StorageError,
 )
-from ddim_interp.hub import EMBEDDED, Located, cache, cached_models, fetch, locate
+from ddim_interp.hub import (
+    EMBEDDED,
+    Located,
+    cache,
+    cache_folder,
+    cached_models,
+    fetch,
+    locate,
+)
 from ddim_interp.schedule import SchedulerConfig
 from ddim_interp.unet import UNet2DModel
 
@@ -364,11 +372,13 @@ def test_of_several_bare_checkpoints_one_is_named(fake: FakeHub) -> None:
         locate(REPO, pickles=True, file="a.pt", offline=True)
 
 
-def test_the_cache_can_be_listed(fake: FakeHub) -> None:
+def test_the_cache_can_be_listed(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cached_models() == ()
     located = locate(REPO)
     fake.requests.clear()
     assert cached_models() == (located,)
+    monkeypatch.setenv("HOME", str(cache_folder().parent))
+    assert cached_models(f"~/{cache_folder().name}") == (located,)
     (located.folder / WEIGHTS).unlink()
     assert cached_models() == ()
     assert fake.requests == []

@@ -2,7 +2,7 @@
 
 Everything the package writes is first written beside its final name, flushed to the disk, then
 renamed. A reader, a crash or a full disk therefore meets the old file or the new one, never half of
-one. Nowhere else is a file opened for writing.
+one. No output is opened for writing anywhere else.
 
     names        how a path is told in a message
     trouble      what an error of the operating system means, in words

@@ -67,7 +67,8 @@ def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
 
     try:
         with silence():
-            repos = scan_cache_dir(Path(cache_dir) if cache_dir else cache_folder()).repos
+            folder = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+            repos = scan_cache_dir(folder).repos
     except CacheNotFound:
         return ()
     models = []
