@@ -17,6 +17,7 @@ from ddim_interp.adm import AdmUnet
 from ddim_interp.unet import UNet2DModel, conv, doubling, fused, kernels, norm, resnet
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
+from ddim_interp.unet.kernels import sums
 from ddim_interp.unet.remembered import memory, recall
 
 # The interpreter cuts bfloat16 off where a GPU rounds it, and multiplies no matrices of it.
@@ -59,9 +60,9 @@ def check_sum() -> None:
 
 def check_past() -> None:
     """In the tiles of a small GPU, and of a large one."""
-    cases = MULTIPLIED, kernels._PRODUCTS.values(), ((40,), (64, 32), (24, 136), (5, 3))
-    for dtype, product, widths in itertools.product(*cases):
-        kernels._product = lambda device, product=product: product
+    cases = MULTIPLIED, (False, True), ((40,), (64, 32), (24, 136), (5, 3))
+    for dtype, roomy, widths in itertools.product(*cases):
+        sums._is_roomy = lambda device, roomy=roomy: roomy
         xs = [maps(dtype, 3, width, 9, 7) for width in widths]
         for channels in (48, 200, 6):
             past = Conv2d(sum(widths), channels, 1).to(dtype).requires_grad_(False)
@@ -73,7 +74,7 @@ def check_past() -> None:
 
 def check_tried() -> None:
     kernels.try_out(torch.device("cpu"))
-    kernels._join = {(1, 1): lambda h, *_, **__: h.fill_(2)}
+    sums._join = {(1, 1): lambda h, *_, **__: h.fill_(2)}
     try:
         kernels.try_out(torch.device("cpu"))
     except RuntimeError as error:
