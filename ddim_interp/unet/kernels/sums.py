@@ -18,9 +18,8 @@ __all__ = ["add_past", "add_up", "try_out"]
 _LARGE, _SMALL = (128, 128, 3), (64, 64, 2)
 """Rows and columns of the product that a program makes, and how many parts are on their way."""
 
-_ROOMY = (
-    160_000  # bytes that a program has for them on GPUs of data centres; 64 to 100 kB on others
-)
+_ROOMY = 160_000
+"""Bytes that a program has for them on GPUs of data centres; on others it is 64 to 100 kB."""
 
 
 @triton.jit(do_not_specialize=["rows", "factor"])
