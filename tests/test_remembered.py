@@ -48,8 +48,12 @@ def test_only_a_gpu_learns_and_only_where_nobody_looks_in():
         assert not is_remembering()
     with remembering(network, ON_A_GPU):
         assert is_remembering()
-    for hook in ("register_forward_hook", "register_forward_pre_hook"):
-        handle = getattr(network[1], hook)(lambda *_: None)
+    for register in (
+        network[1].register_forward_hook,
+        network[1].register_forward_pre_hook,
+        nn.modules.module.register_module_forward_hook,
+    ):
+        handle = register(lambda *_: None)
         with remembering(network, ON_A_GPU):
             assert not is_remembering()
         handle.remove()

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["is_remembering", "memory", "recall", "remember", "remembering"]
@@ -27,6 +28,7 @@ def remembering(network: nn.Module, sample: Tensor) -> AbstractContextManager[No
     if not sample.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return nullcontext()
     hooked = any(each._forward_hooks or each._forward_pre_hooks for each in network.modules())
+    hooked = hooked or _has_any_global_hook()  # type: ignore[no-untyped-call]
     return nullcontext() if hooked else memory()
 
 
