@@ -314,7 +314,7 @@ class DDIMPipeline(Pipeline):
         use_clipped_model_output: bool | None = ...,
         output_type: str = ...,
         return_dict: Literal[True] = ...,
-    ) -> ImagePipelineOutput: ...
+    ) -> ImagePipelineOutput[Any]: ...
 
     @overload
     def __call__(
@@ -339,7 +339,7 @@ class DDIMPipeline(Pipeline):
         use_clipped_model_output: bool | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> ImagePipelineOutput | tuple[Any]:
+    ) -> ImagePipelineOutput[Any] | tuple[Any]:
         """Draw pictures from noise, as diffusers' pipeline does, to the same pictures.
 
         Its habits are kept: its timesteps and their spacing, clipping as the config says, noise

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -28,14 +28,15 @@ from ddim_interp.style import Style
 __all__ = ["ImagePipelineOutput", "Pipeline", "as_output", "check_output_type"]
 
 T = TypeVar("T")
+Form = TypeVar("Form", list[Image], NDArray[np.float32], Tensor)
 
 
 @dataclass(frozen=True)
-class ImagePipelineOutput:
+class ImagePipelineOutput(Generic[Form]):
     """Pictures: a list of PIL images, or an array (N, H, W, C) in [0, 1], or such a tensor (N, C,
     H, W), as was asked for."""
 
-    images: list[Image] | NDArray[np.float32] | Tensor
+    images: Form
 
     @property
     def frames(self) -> list[Frame]:
@@ -89,6 +90,36 @@ class Pipeline:
         """Watch a loop."""
         return bar(items, total, doing, **self._bar)
 
+    @overload
+    def sample(
+        self,
+        latents: Inversion | State | Tensor | None = ...,
+        *,
+        seeds: Sequence[int] | None = ...,
+        plan: Plan | None = ...,
+        output_type: Literal["pil"] = ...,
+    ) -> ImagePipelineOutput[list[Image]]: ...
+
+    @overload
+    def sample(
+        self,
+        latents: Inversion | State | Tensor | None = ...,
+        *,
+        seeds: Sequence[int] | None = ...,
+        plan: Plan | None = ...,
+        output_type: Literal["np"],
+    ) -> ImagePipelineOutput[NDArray[np.float32]]: ...
+
+    @overload
+    def sample(
+        self,
+        latents: Inversion | State | Tensor | None = ...,
+        *,
+        seeds: Sequence[int] | None = ...,
+        plan: Plan | None = ...,
+        output_type: Literal["pt"],
+    ) -> ImagePipelineOutput[Tensor]: ...
+
     def sample(
         self,
         latents: Inversion | State | Tensor | None = None,
@@ -96,7 +127,7 @@ class Pipeline:
         seeds: Sequence[int] | None = None,
         plan: Plan | None = None,
         output_type: str = "pil",
-    ) -> ImagePipelineOutput:
+    ) -> ImagePipelineOutput[Any]:
         """Decode latents, or the latents of some seeds, to pictures.
 
         Args:
@@ -224,7 +255,7 @@ def check_output_type(output_type: str) -> None:
         raise ArgumentError(f"output_type={output_type!r} is unknown; choose pil, np or pt.")
 
 
-def as_output(images: Tensor, output_type: str) -> list[Image] | NDArray[np.float32] | Tensor:
+def as_output(images: Tensor, output_type: str) -> Any:
     """Pictures, (N, C, H, W) in [−1, 1], in the form that was asked for."""
     if output_type == "pil":
         return to_pil(to_frames(images))
