@@ -566,6 +566,26 @@ def test_a_signal_that_compiled_code_makes_an_error_of_is_still_a_signal(
     assert err.startswith("ddim-interp: Stopped") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("--nonsense", 143)])
+def test_a_signal_that_comes_when_all_is_done_shows_nothing_of_the_program(word, code):
+    program = f"""if True:
+        import os, signal, sys
+        from ddim_interp import cli
+
+        run = cli._run
+
+        def and_late():
+            code = run()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return code
+
+        cli._run, sys.argv = and_late, ["ddim-interp", "{word}"]
+        cli.main()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr
+
+
 def test_a_closed_pipe_is_no_error():
     command = [sys.executable, "-m", "ddim_interp", "models", "show", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -92,11 +92,13 @@ def main() -> NoReturn:
             signal.signal(number, _stop)
     sys.unraisablehook = _insist
     logging.disable()  # what libraries log is not for the one who typed a command
-    code = _run()
+    try:
+        _ended[:] = [_run()]
+    except _Stopped as again:  # while it was being told how it ended
+        _ended[:] = [128 + again.args[0]]
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # all is done
-    _ended.append(code)
-    sys.exit(code)
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(_ended[0])
 
 
 def _open_streams() -> None:
@@ -135,7 +137,9 @@ class _Stopped(BaseException):
 _asked: list[int] = []  # the signals that have come
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _ended:
+        return  # all is done
     _asked.append(number)
     raise _Stopped(number)
 
@@ -151,6 +155,7 @@ def _insist(lost: "sys.UnraisableHookArgs") -> None:
 
 
 def _run() -> int:
+    _ended.clear()
     stdout = sys.stdout
     try:
         try:
@@ -163,7 +168,8 @@ def _run() -> int:
                 raise stopped from instead
             raise
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        _ended[:] = [code if isinstance(code, int) else 0]
+        return _ended[0]
     except DdimInterpError as error:
         return _say(_with_notes(error, str(error)), error.exit_code)
     except _Stopped as stopped:
