@@ -35,11 +35,17 @@ KERNELS = {  # with their feature maps, their tables in float32, and their const
     "interleave": (order._interleave, {"parts", "y", "bias"}, set(), WIDE | {"ROWS": 32}),
     "split": (order._split, set(), {"x", "high", "low"}, {"TILE": 4096}),
 }
-# Compute capability, bytes of shared memory that a program may have, and a precision.
-GPUS = [(75, 65_536, "fp16"), (86, 101_376, "fp32"), (90, 232_448, "bf16")]
+TURING, AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (75, 86, 90))
+# Bytes of shared memory that a program may have, and a precision.
+GPUS = [
+    (TURING, 65_536, "fp16"),
+    (AMPERE, 101_376, "fp32"),
+    (HOPPER, 232_448, "bf16"),
+    (GPUTarget("hip", "gfx942", 64), 65_536, "fp32"),
+]
 
 
-def compiled(name, capability, dtype, **constants):
+def compiled(name, gpu, dtype, **constants):
     """A kernel, as it is when tensors begin, and channels come, in sixteens."""
     function, maps, tables, fixed = KERNELS[name]
     fixed, options = fixed | constants, {"enable_fp_fusion": True}
@@ -59,26 +65,30 @@ def compiled(name, capability, dtype, **constants):
         constexprs={(function.arg_names.index(key),): value for key, value in fixed.items()},
         attrs=sixteens,
     )
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return triton.compile(source, target=gpu, options=options)
 
 
-def tiles(capability, dtype):
+def tiles(gpu, dtype):
     """Those of `_past`."""
-    rows, lanes, stages = sums._LARGE if capability == 90 and dtype != "fp32" else sums._SMALL
-    depth, precision = (32, "tf32x3") if dtype == "fp32" else (64, "ieee")
+    rows, lanes, stages = sums._LARGE if gpu == HOPPER and dtype != "fp32" else sums._SMALL
+    depth = 32 if dtype == "fp32" else 64
+    precision = "tf32x3" if dtype == "fp32" and gpu.backend == "cuda" else "ieee"
     return {"ROWS": rows, "LANES": lanes, "DEPTH": depth, "STAGES": stages, "PRECISION": precision}
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize(("capability", "room", "dtype"), GPUS)
-def test_a_kernel_fits(name, capability, room, dtype):
-    more = tiles(capability, dtype) if name == "past" else {}
-    assert compiled(name, capability, dtype, **more).metadata.shared <= room
+@pytest.mark.parametrize(
+    ("gpu", "room", "dtype"), GPUS, ids=lambda each: getattr(each, "arch", each)
+)
+def test_a_kernel_fits(name, gpu, room, dtype):
+    more = tiles(gpu, dtype) if name == "past" else {}
+    assert compiled(name, gpu, dtype, **more).metadata.shared <= room
 
 
 @pytest.mark.parametrize("name", ["apply", "join", "past", "interleave", "split"])
 def test_feature_maps_are_written_sixteen_bytes_at_a_time(name):
-    ptx = compiled(name, 90, "bf16", **(tiles(90, "bf16") if name == "past" else {})).asm["ptx"]
+    more = tiles(HOPPER, "bf16") if name == "past" else {}
+    ptx = compiled(name, HOPPER, "bf16", **more).asm["ptx"]
     stores = [line for line in ptx.splitlines() if "st.global" in line]
     assert any(".v4.b32" in store for store in stores)
     assert not any(".b16" in store for store in stores), "one value at a time"

@@ -15,8 +15,10 @@ def product_precision(device: torch.device) -> Literal["ieee", "tf32", "tf32x3"]
     A GPU's matrix units know no float32: they round what they multiply to TF32's ten bits, unless
     torch is told not to let them (`true_float32`, in which we draw). Then three products in TF32
     are as good and several times as fast as "ieee", multiplying without those units. That is left
-    to a GPU that has none, and to whoever has chosen by torch's newer switches.
+    to a GPU that has none, to AMD's, and to whoever has chosen by torch's newer switches.
     """
+    if torch.version.hip:
+        return "ieee"
     try:
         rounded = torch.backends.cudnn.allow_tf32
     except RuntimeError:  # the newer switches say something else
