@@ -18,7 +18,7 @@ from ddim_interp.files import StrPath, write_bytes
 from ddim_interp.hub.quiet import silence
 from ddim_interp.hub.wanted import Wanted, is_commit
 from ddim_interp.model_configs import read_configs
-from ddim_interp.model_folder import all_weights, file_names
+from ddim_interp.model_folder import Parts, all_weights, file_names
 
 __all__ = [
     "Located",
@@ -67,8 +67,8 @@ def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
 
     try:
         with silence():
-            folder = Path(cache_dir).expanduser() if cache_dir else cache_folder()
-            repos = scan_cache_dir(folder).repos
+            place = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+            repos = scan_cache_dir(place).repos
     except CacheNotFound:
         return ()
     models = []
@@ -76,8 +76,7 @@ def cached_models(cache_dir: StrPath | None = None) -> tuple[Located, ...]:
         for commit in repo.revisions:
             with suppress(ModelError, InputMissingError):
                 folder = commit.snapshot_path
-                parts = read_configs(folder).parts
-                if all((folder / name).is_file() for name in all_weights(folder, parts)):
+                if _is_whole(folder):
                     models.append(Located(folder, repo.repo_id, commit.commit_hash))
     return tuple(sorted(models, key=lambda model: (model.name, model.revision or "")))
 
@@ -87,17 +86,16 @@ def find_cached(wanted: Wanted) -> Located | None:
     for name in ("unet/config.json", "config.json"):
         if (path := cached_file(wanted, name, wanted.revision)) and not wanted.file:
             folder = path.parents[name.count("/")]
-            if _is_whole(folder, wanted):
-                return Located(folder, wanted.repo, folder.name)
+            with suppress(ModelError):
+                if _is_whole(folder, wanted.parts(file_names(folder))):
+                    return Located(folder, wanted.repo, folder.name)
     return _find_bare(wanted) if wanted.pickles else None
 
 
-def _is_whole(folder: Path, wanted: Wanted) -> bool:
-    try:
-        parts = read_configs(folder, wanted.parts(file_names(folder))).parts
-        return all((folder / name).is_file() for name in all_weights(folder, parts))
-    except ModelError:
-        return False
+def _is_whole(folder: Path, parts: Parts | None = None) -> bool:
+    """Whether all weights are there, too; a ModelError where it is no model."""
+    weights = all_weights(folder, read_configs(folder, parts).parts)
+    return all((folder / name).is_file() for name in weights)
 
 
 def _find_bare(wanted: Wanted) -> Located | None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ddim_interp.unet.derived import Derived
-from ddim_interp.unet.fused import is_channels_last, kernels_for
+from ddim_interp.unet.fused import is_channels_last, is_for_gpu, kernels_for
 from ddim_interp.unet.split import convolve_split, kernels_to_split
 from ddim_interp.unet.winograd import can_halve, convolve_halved, halved_weights
 
-__all__ = ["Conv2d", "is_for_gpu"]
+__all__ = ["Conv2d"]
 
 T = TypeVar("T")
 
@@ -153,11 +153,6 @@ class Conv2d(nn.Conv2d):
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles derive their own."""
         return {k: v for k, v in self.__dict__.items() if not isinstance(v, Derived)}
-
-
-def is_for_gpu(x: Tensor) -> bool:
-    """Whether cuDNN convolves it and nobody asks how; elsewhere torch's own convolution does."""
-    return x.is_cuda and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def _is_for_onednn(x: Tensor) -> bool:

@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.weak import WeakIdKeyDictionary
+
+from ddim_interp.unet.fused import is_for_gpu
 
 __all__ = ["is_remembering", "memory", "recall", "remember", "remembering"]
 
@@ -25,7 +26,7 @@ def remembering(network: nn.Module, sample: Tensor) -> AbstractContextManager[No
 
     A hook may write over feature maps, and nobody would notice: with hooks nothing is remembered.
     """
-    if not sample.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not is_for_gpu(sample):
         return nullcontext()
     hooked = any(each._forward_hooks or each._forward_pre_hooks for each in network.modules())
     hooked = hooked or _has_any_global_hook()  # type: ignore[no-untyped-call]

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddim_interp.unet.conv import Conv2d, is_for_gpu
+from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
+from ddim_interp.unet.fused import is_for_gpu
 
 __all__ = [
     "CornerConv2d",

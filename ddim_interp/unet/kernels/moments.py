@@ -78,11 +78,11 @@ def _sum(
 
 
 @triton.jit
-def learn(value, here, table, part, lane, count, channels):
-    """The moments of a tile, whose `count` rows are a part."""
-    mean = tl.sum(tl.where(here, value, 0), 0) / count
+def learn(value, here, table, picture, part, lane, rows, channels, ROWS: tl.constexpr):
+    """The moments of a tile that is a part: ROWS pixels of a picture's, or what is left of them."""
+    mean = tl.sum(tl.where(here, value, 0), 0) / tl.minimum(ROWS, rows - part * ROWS)
     apart = tl.where(here, value - mean[None, :], 0)
-    place = table + part * 2 * channels + lane
+    place = table + (picture * tl.num_programs(1) + part) * 2 * channels + lane
     tl.store(place, mean, mask=lane < channels)
     tl.store(place + channels, tl.sum(apart * apart, 0), mask=lane < channels)
 

@@ -41,9 +41,7 @@ def _join(
     stored = (value * factor).to(h.dtype.element_ty)
     tl.store(h + place, stored, mask=here)
     if LEARNS:
-        count = tl.minimum(ROWS, rows - part * ROWS)
-        part += picture * tl.num_programs(1)
-        learn(stored.to(tl.float32), here, table, part, lane, count, channels)
+        learn(stored.to(tl.float32), here, table, picture, part, lane, rows, channels, ROWS)
 
 
 @triton.jit
@@ -93,9 +91,7 @@ def _past(
     stored = ((total + before.to(tl.float32)) * factor).to(h.dtype.element_ty)
     tl.store(place, stored, mask=here)
     if LEARNS:
-        count = tl.minimum(ROWS, rows - part * ROWS)
-        part += picture * tl.num_programs(1)
-        learn(stored.to(tl.float32), here, table, part, lane, count, channels)
+        learn(stored.to(tl.float32), here, table, picture, part, lane, rows, channels, ROWS)
 
 
 def add_up(h: Tensor, x: Tensor | None, bias: Tensor, factor: float = 1.0) -> Tensor:
