@@ -41,6 +41,7 @@ __all__ = [
     "PACES",
     "SOLVERS",
     "SPACINGS",
+    "WALK",
     "Numbers",
     "Run",
     "Seeds",
@@ -52,12 +53,14 @@ __all__ = [
     "output_option",
     "overwrite_option",
     "plan_options",
+    "plan_parameters",
     "print_json",
     "raw_option",
     "repair_option",
     "run_options",
     "say",
     "spacing_option",
+    "stack",
     "strict_option",
     "talk_options",
 ]
@@ -87,6 +90,9 @@ SOLVERS = (
     "edict",
 )
 DTYPES = ("auto", "fp32", "bf16", "fp16")
+
+WALK = ("steps", "spacing", "solver", "depth")
+"""The options of a `Plan`, by the names of their values."""
 
 
 _AS_FOUND = "[default: as the latents given were found; else"
@@ -141,7 +147,9 @@ class Seeds(click.ParamType[list[int]]):
         return seeds
 
 
-def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
+def stack(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order in which help lists them."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -152,7 +160,7 @@ def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 offline_option = click.option("--offline", is_flag=True, help="Open no connection.")
 
-_model_options = _stack(
+_model_options = stack(
     click.option(
         "--model",
         type=FILE,
@@ -191,7 +199,7 @@ def spacing_option(default: str | None = None) -> Callable[[F], F]:
     )
 
 
-_plan_options = _stack(
+plan_parameters = stack(
     click.option("--steps", type=int, help=f"Steps along the noise axis.  {_AS_FOUND} 20]"),
     spacing_option(),
     click.option(
@@ -214,10 +222,10 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def command(*arguments: Any, **values: Any) -> Any:
-        wishes = {name: values.pop(name) for name in ("steps", "spacing", "solver", "depth")}
+        wishes = {name: values.pop(name) for name in WALK}
         return function(*arguments, wishes=wishes, **values)
 
-    return _plan_options(command)
+    return plan_parameters(command)
 
 
 def dither_option(default: bool | None = None) -> Callable[[F], F]:
@@ -255,7 +263,7 @@ repair_option = click.option(
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
-_resume_options = _stack(
+_resume_options = stack(
     click.option(
         "--cache/--no-cache",
         default=True,
@@ -275,7 +283,7 @@ _resume_options = _stack(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
-talk_options = _stack(
+talk_options = stack(
     json_option,
     click.option("-q", "--quiet", is_flag=True, help="No progress, no messages."),
 )
@@ -375,7 +383,7 @@ def run_options(*, resume: bool = True) -> Callable[[Callable[..., Any]], Callab
             of_run = {name: values.pop(name) for name in Run.__annotations__ if name in values}
             return function(Run(**of_run), **values)
 
-        return _stack(*options)(command)
+        return stack(*options)(command)
 
     return decorate
 
