@@ -7,6 +7,7 @@
     ├── NotInvertibleError (ValueError)           2  a step to be undone that lost information
     ├── ImageError         (ValueError)          65  a file that is no picture we can read
     ├── LatentsError       (ValueError)          65  a latent file broken, or another model's
+    ├── TableError         (ValueError)          65  a list of films that cannot be read
     ├── InputMissingError  (FileNotFoundError)   66  a file or folder that is not there
     ├── HubError           (OSError)             69  the hub cannot be reached, or refuses
     ├── NonFiniteError     (ArithmeticError)     70  NaN or infinity in the solver's state
@@ -37,6 +38,7 @@ __all__ = [
     "PathError",
     "ScheduleError",
     "StorageError",
+    "TableError",
 ]
 
 
@@ -78,6 +80,12 @@ class ImageError(DdimInterpError, ValueError):
 
 class LatentsError(DdimInterpError, ValueError):
     """A latent file cannot be read, or belongs to another model."""
+
+    exit_code = 65
+
+
+class TableError(DdimInterpError, ValueError):
+    """A list of films cannot be read, or names none."""
 
     exit_code = 65
 

@@ -25,14 +25,17 @@ from ddim_interp.errors import (
     StorageError,
 )
 from ddim_interp.files import (
+    append_line,
     atomic_file,
     atomic_folder,
     check_output,
     claim,
     is_there,
+    make_folder,
     open_input,
     open_part,
     parts,
+    read_lines,
     sha256_file,
     shown,
     sweep_orphans,
@@ -562,3 +565,67 @@ def test_a_signal_at_any_moment_leaves_nothing_half_made(
             break
         assert end == "Stopped" or fails
     assert k > 50 and end == ("StorageError" if fails else "")
+
+
+# ---- journals ----
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINTR])
+def test_a_line_is_in_a_journal_whole_or_not_at_all(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    append_line(path, "one")
+    failed = []
+    for k in count(1):
+        faulty = FaultyOS(k, number)
+        replace_os(faulty, monkeypatch)
+        try:
+            append_line(path, "two")
+        except StorageError as error:
+            assert "\n" not in str(error)
+        monkeypatch.undo()
+        if not faulty.failed:
+            break
+        failed.append(faulty.failed)
+        if faulty.failed != "close":  # by then it is there
+            assert path.read_bytes() == b"one\n"
+        path.write_bytes(b"one\n")
+    assert failed == ["open", "write", "fsync", "close"]
+    assert read_lines(path) == [b"one", b"two"]
+
+
+def test_a_journal_is_cut_back_where_half_a_line_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short:
+        """A system that takes three bytes, and then no more."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def write(self, descriptor: int, data: bytes) -> int:
+            if len(data) < 6:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return os.write(descriptor, data[:3])
+
+    append_line(tmp_path / "log", "one")
+    replace_os(Short(), monkeypatch)
+    with pytest.raises(StorageError, match="no space"):
+        append_line(tmp_path / "log", "second")
+    monkeypatch.undo()
+    assert (tmp_path / "log").read_bytes() == b"one\n"
+
+
+def test_half_a_line_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"one\ntw")
+    assert read_lines(tmp_path / "log") == [b"one"]
+    with pytest.raises(InputMissingError):
+        read_lines(tmp_path / "none")
+
+
+def test_a_folder_is_made_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "films")
+    with pytest.raises(OutputError, match="no such file"):
+        make_folder(tmp_path / "no" / "films")

@@ -65,6 +65,7 @@ LAYERS = [
     {"pipeline", "custom"},
     {"bench"},
     {"production"},
+    {"batch"},
     {"cli", "__main__"},
 ]
 
@@ -81,6 +82,7 @@ DOORS = {
     "matplotlib": {"report", "plots"},
     "diffusers": {"autoencoder", "bench"},
     "lpips": {"learned"},
+    "ray": {"batch"},
     "triton": {"unet"},
 }
 

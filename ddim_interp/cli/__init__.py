@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "invert": "Find the latents of pictures, with a certificate.",
     "sample": "Draw pictures from seeds or latents.",
     "grid": "Fill a grid between four corners.",
+    "batch": "Make a film for each row of a table.",
     "check": "Measure how far a model can be trusted.",
     "bench": "Measure speed and fidelity on this machine.",
     "info": "Show the recipe inside an output.",

@@ -29,7 +29,7 @@ from ddim_interp.files.parts import (
 )
 from ddim_interp.files.trouble import creating, storing
 
-__all__ = ["atomic_file", "atomic_folder", "check_output", "write_bytes"]
+__all__ = ["atomic_file", "atomic_folder", "check_output", "make_folder", "write_bytes"]
 
 
 def check_output(
@@ -152,6 +152,23 @@ def atomic_folder(
         finally:
             leave(held, partial, members)
         raise
+
+
+def make_folder(path: StrPath) -> None:
+    """Make a folder for many outputs, unless it is there.
+
+    Raises:
+        OutputError: Something else stands there, or the folder it would be in is missing or may not
+            be written to.
+        StorageError: The disk is full, or fails.
+    """
+    path = Path(path)
+    with creating(path):
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            if not path.is_dir():
+                raise OutputError(f"{shown(path)} is a file; give the name of a folder.") from None
 
 
 def write_bytes(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:

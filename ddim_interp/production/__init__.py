@@ -29,7 +29,7 @@ from ddim_interp.precision import default_batch_size
 from ddim_interp.resume import circumstances, drop_work, open_work
 from ddim_interp.sources import path_of
 
-__all__ = ["Attempt", "Order", "Product", "Say", "produce", "unsaid"]
+__all__ = ["Attempt", "Order", "Product", "Say", "identity", "produce", "unsaid"]
 
 Say = Callable[[str], None]
 """Takes a message for whoever waits."""
@@ -154,8 +154,7 @@ def produce(
         keep = forget
         if resume and order.out is not None:
             around = circumstances(pipe.device, pipe.precision, size)
-            identity = _identity(order, model)
-            work = open_work(order.out, identity, around, allow_drift=allow_drift)
+            work = open_work(order.out, identity(order, model), around, allow_drift=allow_drift)
             keep = stack.enter_context(work)
         if cache:
             keep = _remembering(order, pipe, size, keep)
@@ -167,7 +166,7 @@ def produce(
 
         product, size = halve_until_it_fits(attempt, size)
         if order.out is not None and not resume:
-            drop_work(order.out, lambda: _identity(order, model))
+            drop_work(order.out, lambda: identity(order, model))
     head = {
         "outputs": [] if order.out is None else [str(order.out)],
         "nfe": product.nfe,
@@ -197,8 +196,8 @@ def _check_apart(order: Order) -> None:
             )
 
 
-def _identity(order: Order, model: Model) -> dict[str, Any]:
-    """All that decides the output, as plain JSON values."""
+def identity(order: Order, model: Model) -> dict[str, Any]:
+    """All that decides what an order makes with a model, as plain JSON values."""
     head = {"model": model.name, "weights_sha256": model.weights_sha256}
     return head | order.describe(model)
 
@@ -210,7 +209,7 @@ def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Kee
         return keep
     if folder is None or not pipe.weights_sha256:
         return keep
-    identity = {
+    decides = {
         "model": pipe.model.name,
         "weights_sha256": pipe.weights_sha256,
         "network": pipe.unet.config.to_dict(),
@@ -220,4 +219,4 @@ def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Kee
         "plan": plan.describe(),
         "around": circumstances(pipe.device, pipe.precision, size),
     }
-    return LatentCache(folder, identity, keep)
+    return LatentCache(folder, decides, keep)

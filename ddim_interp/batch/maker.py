@@ -1,0 +1,100 @@
+"""Makes one film after another with one model."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ddim_interp.batch.ledger import digest
+from ddim_interp.batch.task import Outcome, Task
+from ddim_interp.errors import DdimInterpError, StorageError
+from ddim_interp.files import sha256_bytes
+from ddim_interp.pipeline import DDIMPipeline
+from ddim_interp.production import identity, produce
+from ddim_interp.recipe import pack
+
+__all__ = ["Maker"]
+
+
+@dataclass
+class Maker:
+    """Makes films, one after another, and tells what came of each.
+
+    Args:
+        load: Gives the model; called once, with the first film.
+        batch_size: Pictures in the network at once, at first; by their size when not given.
+        overwrite: Whether films that stand there already are replaced.
+        allow_drift: Whether to go on with half a film though versions or threads have changed.
+        cache: Whether inversions are remembered: a picture in many films is inverted once.
+    """
+
+    load: Callable[[], DDIMPipeline]
+    batch_size: int | None = None
+    overwrite: bool = False
+    allow_drift: bool = False
+    cache: bool = False
+    _full: int = field(default=0, init=False)  # films in a row for which there was no room
+
+    patience = 3
+    """Films in a row that the disk may refuse before it counts as full."""
+
+    @cached_property
+    def pipe(self) -> DDIMPipeline:
+        """The model, loaded."""
+        return self.load()
+
+    def make(self, task: Task) -> Outcome:
+        """Make a film, unless it was made before.
+
+        Raises:
+            StorageError: The disk refused it, and the films before it.
+        """
+        try:
+            outcome = self._found(task) or self._made(task)
+        except StorageError as error:
+            self._full += 1
+            if self._full >= self.patience:
+                raise
+            return Outcome.failure(task.name, task.order.sources, error)
+        except Exception as error:  # whatever it is, the next film may have nothing to do with it
+            outcome = Outcome.failure(task.name, task.order.sources, error)
+        self._full = 0
+        return outcome
+
+    def _found(self, task: Task) -> Outcome | None:
+        """The film, if it stands there as an earlier run made it of the same."""
+        if task.entry is None or self.overwrite:
+            return None
+        if task.entry.get("identity") != self._identity(task):
+            return None
+        with suppress(DdimInterpError):
+            if task.entry.get("sha256") == digest(task.order.out):
+                return Outcome(task.entry, found=True, good=bool(task.entry.get("good")))
+        return None
+
+    def _made(self, task: Task) -> Outcome:
+        said: list[str] = []
+        made = produce(
+            task.order,
+            lambda: self.pipe,
+            batch_size=self.batch_size,
+            overwrite=self.overwrite,
+            resume=True,  # so that a film of hours is gone on with, too
+            allow_drift=self.allow_drift,
+            cache=self.cache,
+            say=said.append,
+        )
+        entry: dict[str, Any] = {
+            "name": task.name,
+            "identity": self._identity(task),
+            "sha256": digest(task.order.out),
+            **made.document,
+            "good": made.good,
+            "said": said,
+        }
+        return Outcome(entry, good=made.good)
+
+    def _identity(self, task: Task) -> str:
+        """The hash of all that decides a film."""
+        return sha256_bytes(pack(identity(task.order, self.pipe.model)).encode())

@@ -1,0 +1,62 @@
+"""One film of many, to be made, and what came of it: plain values, which go to other processes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddim_interp.errors import DdimInterpError
+from ddim_interp.files import StrPath
+from ddim_interp.production.film import FilmOrder
+
+__all__ = ["Outcome", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A film to be made.
+
+    Args:
+        name: What it is called in its batch.
+        order: The film.
+        entry: What the ledger says of it, if it was made before.
+    """
+
+    name: str
+    order: FilmOrder
+    entry: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a film.
+
+    Args:
+        entry: What the ledger is to say of it, as JSON values; `name` is what it is called.
+        failed: Whether there is no film; then `error` says why, and `exit_code` with what a run for
+            it alone would have ended.
+        found: Whether it was made by an earlier run, and is as it was.
+        good: Whether every verdict on it is.
+    """
+
+    entry: Mapping[str, Any]
+    failed: bool = False
+    found: bool = False
+    good: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the film is called in its batch."""
+        return str(self.entry["name"])
+
+    @classmethod
+    def failure(cls, name: str, sources: Sequence[StrPath], error: BaseException) -> "Outcome":
+        """A film that could not be made."""
+        words = " ".join(str(error).split())
+        known = isinstance(error, DdimInterpError)
+        entry = {
+            "name": name,
+            "keyframes": list(map(str, sources)),
+            "error": words if known else f"{type(error).__name__}: {words}",
+            "exit_code": error.exit_code if isinstance(error, DdimInterpError) else 70,
+        }
+        return cls(entry, failed=True, good=False)

@@ -1,0 +1,422 @@
+"""Many films: what a table may say, that one failure stops nothing, that a batch goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given, strategies as st
+
+from ddim_interp import DDIMPipeline, Plan, Style
+from ddim_interp.batch import (
+    Crew,
+    Inline,
+    Maker,
+    Outcome,
+    Tally,
+    Task,
+    make_all,
+    open_ledger,
+    read_table,
+)
+from ddim_interp.batch.crew import share_out
+from ddim_interp.cli.film import film_parameters
+from ddim_interp.errors import (
+    ArgumentError,
+    BusyError,
+    ModelError,
+    OutputError,
+    StorageError,
+    TableError,
+)
+from ddim_interp.production.film import FilmOrder
+
+FAST = ("--steps", "3", "--frames", "4", "--format", "webp", "--upscale", "1")
+OPTIONS = film_parameters()
+
+
+def table_of(folder, text, name="films.csv"):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# ---- what a table may say ----
+
+
+def test_a_row_of_keyframes_is_a_film(tmp_path):
+    table = table_of(tmp_path, 'apple.png,pear.png\n\n seed:3 , "b, c.png",z.safetensors#2\n')
+    first, second = read_table(table)
+    assert first.sources == (str(tmp_path / "apple.png"), str(tmp_path / "pear.png"))
+    assert first.name == "apple__pear" and (first.line, second.line) == (1, 3)
+    files = (str(tmp_path / "b, c.png"), str(tmp_path / "z.safetensors#2"))
+    assert second.sources == ("seed:3", *files)
+    assert second.name == "seed3__b__c__z-2"
+
+
+def test_titles_name_the_film_and_its_options(tmp_path):
+    text = "From;To;Name;--Frames;Per leg\na.png;b.png;one;9;\nseed:1;seed:2;;;yes\n"
+    first, second = read_table(table_of(tmp_path, "\ufeff" + text), OPTIONS)
+    assert (first.name, first.wishes) == ("one", {"frames": "9"})
+    assert (second.name, second.wishes) == ("seed1__seed2", {"per_leg": "yes"})
+
+
+def test_json_says_the_same(tmp_path):
+    rows = [
+        {"keyframes": ["a.png", "b.png"], "name": "one", "frames": 9},
+        {"keyframes": ["seed:1", "seed:2"], "per-leg": True, "hold": [1, 2], "loop": None},
+    ]
+    text = "\n".join(map(json.dumps, rows))
+    first, second = read_table(table_of(tmp_path, text, "films.jsonl"), OPTIONS)
+    assert (first.name, first.wishes) == ("one", {"frames": 9})
+    assert second.wishes == {"per_leg": True, "hold": [1, 2]}
+
+
+def test_films_that_would_be_called_the_same_get_names_of_their_own(tmp_path):
+    rows = ["x/1.png,x/2.png", "y/1.png,y/2.png", "a.png,b.png"]
+    found = read_table(table_of(tmp_path, "\n".join(rows)))
+    names = [row.name for row in found]
+    assert len(set(names)) == 3 and names[2] == "a__b"
+    assert all(name.startswith("1__2-") for name in names[:2])
+    turned = read_table(table_of(tmp_path, "\n".join(rows[::-1])))
+    assert [row.name for row in turned] == names[::-1], "a name does not depend on the others"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=2))
+def test_no_name_leaves_the_folder(tmp_path_factory, cells):
+    folder = tmp_path_factory.mktemp("tables")
+    text = json.dumps({"keyframes": [f"{cell}.png" for cell in cells]})
+    try:
+        (row,) = read_table(table_of(folder, text, "t.jsonl"))
+    except TableError as refused:
+        assert "\n" not in str(refused)
+        return
+    assert Path(row.name).name == row.name and row.name not in (".", "..", "")
+    assert len(os.fsencode(row.name)) <= 400 and row.name.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("t.csv", "", "asks for no film"),
+        ("t.csv", "a,b\n", "asks for no film"),
+        ("t.csv", "a.png\n", "has 1 keyframes"),
+        ("t.csv", "a.png,b.png\na.png,b.png\n", "two films"),
+        ("t.csv", "a.png,b.png\nseed:1,seed:x\n", "line 2: .* names no seed"),
+        ("t.csv", "a,b,a\n1.png,2.png,3.png\n", "two columns 'a'"),
+        ("t.csv", "a,b\n1.png,2.png,3.png\n", "3 cells for 2 titles"),
+        ("t.csv", 'a.png,"b.png\n', "is no CSV"),
+        ("t.csv", "a,b,name\n1.png,2.png,../x\n", "letters, digits"),
+        ("t.csv", "a,b,name\n1.png,2.png,x\n3.png,4.png,X\n", "two films"),
+        ("t.jsonl", "[1]\n", "{…} is expected"),
+        ("t.jsonl", '{"keyframes": "a.png"}\n', "no list of keyframes"),
+        ("t.jsonl", '{"keyframes": ["a.png", "b.png"], "name": 3}\n', "give text"),
+        ("t.jsonl", '{"keyframes": ["a.png", "b.png"], "framse": 3}\n', "did you mean 'frames'"),
+        ("t.jsonl", '{"keyframes": ["a", "b"], "keyframes": []}\n', "twice"),
+    ],
+)
+def test_tables_that_cannot_be_meant_are_refused(tmp_path, name, text, words):
+    with pytest.raises(TableError, match=words) as refused:
+        read_table(table_of(tmp_path, text, name), OPTIONS)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes("äpfel.png,b.png".encode("utf-16"))
+    with pytest.raises(TableError, match="UTF-8"):
+        read_table(tmp_path / "t.csv")
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def batch(call, tiny_folder, tmp_path):
+    def batch(table, *more):
+        return call("batch", table, "-o", tmp_path / "films", "--model", tiny_folder, *FAST, *more)
+
+    return batch
+
+
+def test_a_batch_makes_the_films_that_morph_makes(batch, call, tiny_folder, pictures, tmp_path):
+    rows = f"a,b,frames,loop\n{pictures[0]},{pictures[1]},,\nseed:1,seed:2,6,yes\n"
+    code, out, err = batch(table_of(tmp_path, rows))
+    films = [tmp_path / "films" / name for name in ("disc__ring.webp", "seed1__seed2.webp")]
+    assert (code, out.splitlines()) == (0, list(map(str, films)))
+    assert err.startswith("2 made, 0 found, 0 failed") and err.count("\n") == 1
+    alone = tmp_path / "alone.webp"
+    for film, more in zip(films, ((*pictures,), ("seed:1", "seed:2", "--loop")), strict=True):
+        length = ("--frames", "6") if "--loop" in more else ()
+        fast = (*FAST[:4], *FAST[6:], *length)
+        assert call("morph", *more, "-o", alone, "--model", tiny_folder, *fast)[0] == 0
+        assert alone.read_bytes() == film.read_bytes()
+        alone.unlink()
+    entries = lines(tmp_path / "films" / "results.jsonl")
+    assert [entry["frames"] for entry in entries] == [4, 6]
+    assert {"nfe", "keyframes", "seconds", "model", "outputs", "sha256"} <= entries[0].keys()
+    assert sorted(path.name for path in (tmp_path / "films").iterdir()) == [
+        "disc__ring.webp", "results.jsonl", "seed1__seed2.webp",
+    ]  # fmt: skip
+
+
+def test_a_film_that_fails_stops_no_other(batch, pictures, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    rows = f"seed:1,gone.png\n{broken},seed:2\nseed:1,z.safetensors\nseed:1,seed:2\n"
+    code, out, err = batch(table_of(tmp_path, rows))
+    assert code == 1 and out.splitlines() == [str(tmp_path / "films" / "seed1__seed2.webp")]
+    failures = lines(tmp_path / "films" / "failures.jsonl")
+    assert {each["name"]: each["exit_code"] for each in failures} == {
+        "seed1__gone": 66, "broken__seed2": 65, "seed1__z": 66,
+    }  # fmt: skip
+    assert all(each["error"] in err for each in failures)
+    assert failures[-1]["keyframes"] and err.endswith("failures.jsonl\n")
+
+
+def test_a_batch_goes_on_and_makes_nothing_twice(batch, refused, pictures, tmp_path):
+    table = table_of(tmp_path, f"seed:1,seed:2\n{pictures[0]},gone.png\n")
+    assert batch(table)[0] == 1
+    refused(batch(table), 73, "--resume", "--overwrite")
+    (tmp_path / "gone.png").write_bytes(pictures[1].read_bytes())
+    code, out, _ = batch(table, "--resume", "--json")
+    report = json.loads(out)
+    assert (code, report["made"], report["found"], report["failed"]) == (0, 1, 1, 0)
+    assert len(report["outputs"]) == report["films"] == 2 and report["failures"] is None
+    assert not (tmp_path / "films" / "failures.jsonl").exists()
+    assert json.loads(batch(table, "--resume", "--json")[1])["nfe"] == 0
+
+
+@pytest.mark.parametrize("change", ["film", "gone", "picture", "option", "line"])
+def test_what_has_changed_is_made_anew(batch, pictures, tmp_path, change):
+    own = tmp_path / "own.png"
+    own.write_bytes(pictures[0].read_bytes())
+    table = table_of(tmp_path, "own.png,seed:2\nseed:3,seed:4\n")
+    assert batch(table)[0] == 0
+    film, results = tmp_path / "films" / "own__seed2.webp", tmp_path / "films" / "results.jsonl"
+    more = ("--resume",)
+    if change == "gone":
+        film.unlink()
+    elif change == "picture":
+        own.write_bytes(pictures[1].read_bytes())
+        more = ("--overwrite",)
+    elif change == "option":
+        more = ("--resume", "--steps", "2")
+    elif change == "line":
+        first, second = results.read_bytes().splitlines(keepends=True)
+        results.write_bytes(second + first[:-40])
+    elif change == "film":
+        film.write_bytes(film.read_bytes()[:-1])
+    code, out, _ = batch(table, *more, "--json")
+    report = json.loads(out)
+    if change in ("film", "option"):  # something else stands there: it is not replaced unasked
+        assert code == 1 and report["failed"] == (1 if change == "film" else 2)
+        assert "exists" in lines(tmp_path / "films" / "failures.jsonl")[0]["error"]
+    else:
+        assert code == 0 and len(lines(results)) == 2
+        assert report["found"] == (0 if change == "picture" else 1)
+
+
+def test_options_that_cannot_be_meant_are_refused_before_anything_is_made(batch, refused, tmp_path):
+    table = table_of(tmp_path, "a,b,frames\nseed:1,seed:2,many\n")
+    refused(batch(table), 65, "line 2", "frames = 'many'")
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    refused(batch(table, "--pace", "uniform", "--frames", "1"), 2, "no film")
+    refused(batch(table, "--timeout", "3"), 2, "--workers")
+    refused(batch(table, "--workers", "2", "--device", "cpu:0"), 2, "CUDA_VISIBLE_DEVICES")
+    refused(batch(tmp_path / "none.csv"), 66, "not there")
+    refused(batch(table, "--model", tmp_path / "no"), 66, "no folder")
+    assert not list((tmp_path / "films").glob("*.webp"))
+
+
+def test_a_batch_of_failures_ends_early_if_that_is_wished(batch, tmp_path):
+    rows = "".join(f"seed:{i},gone.png\n" for i in range(5))
+    code, _, err = batch(table_of(tmp_path, rows), "--max-failures", "1")
+    assert code == 1 and "0 made, 0 found, 2 failed" in err
+
+
+def test_a_killed_batch_goes_on(tiny_folder, tmp_path):
+    rows = "".join(f"seed:{i},seed:{i + 1}\n" for i in range(12))
+    table = table_of(tmp_path, rows)
+    out = tmp_path / "films"
+    arguments = ["batch", table, "-o", out, "--model", tiny_folder, *FAST]
+    command = [sys.executable, "-m", "ddim_interp", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
+        run.stdout.readline()
+        run.kill()
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made, found = (int(words.split()[0]) for words in done.stderr.split(", ")[:2])
+    assert made + found == 12 and found >= 1
+    names = sorted(path.name for path in out.iterdir())
+    assert names == sorted([*(f"seed{i}__seed{i + 1}.webp" for i in range(12)), "results.jsonl"])
+
+
+# ---- who makes them ----
+
+
+def film(folder, name, *sources):
+    order = FilmOrder(sources or ("seed:1", "seed:2"), folder / f"{name}.webp", upscale=1)
+    return Task(name, replace(order, plan=Plan(3), style=Style(frames=4)))
+
+
+def load(folder):
+    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", dtype="fp32")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@dataclass
+class Odd(Maker):
+    """A maker that stumbles over some names."""
+
+    def make(self, task):
+        if "deadly" in task.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "endless" in task.name:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if "listeners" in task.name:
+            return Outcome({"name": task.name, "at": _listeners()})
+        return super().make(task)
+
+
+def _listeners():
+    """The addresses at which Ray's processes, our ancestors' kin, listen."""
+    family = psutil.Process().parent().parent()
+    found = []
+    for process in [family, *family.children(recursive=True)]:
+        with suppress(psutil.Error):  # it has just ended
+            found += process.net_connections()
+    return [each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN]
+
+
+@pytest.fixture
+def seen_by_workers(monkeypatch):
+    """This module, which processes of Ray are to import."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*sys.path, str(Path(__file__).parent)]))
+
+
+def test_workers_survive_their_films_and_make_the_same_bytes(
+    tiny_folder, tmp_path, seen_by_workers
+):
+    maker = Odd(partial(load, tiny_folder))
+    names = ["one", "deadly", "two", "listeners", "endless", "three"]
+    tasks = [film(tmp_path, name) for name in names]
+    with open_ledger(tmp_path) as ledger:
+        crew = Crew(maker, workers=2, gpu=False, tries=2, patience=25)
+        outcomes = {outcome.name: outcome for outcome in make_all(tasks, crew, ledger)}
+    assert set(outcomes) == set(names)
+    assert {name for name, outcome in outcomes.items() if outcome.failed} == {"deadly", "endless"}
+    assert "died" in outcomes["deadly"].entry["error"]
+    assert "25 seconds" in outcomes["endless"].entry["error"]
+    addresses = outcomes["listeners"].entry["at"]
+    assert len(addresses) > 3
+    assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+    (alone,) = Inline(Maker(partial(load, tiny_folder)), tmp_path).run([film(tmp_path, "alone")])
+    assert not alone.failed
+    for name in ("one", "two", "three"):
+        whole = (tmp_path / "alone.webp").read_bytes()
+        assert (tmp_path / f"{name}.webp").read_bytes() == whole
+
+
+def _no_model():
+    raise ModelError("There is none; give one.")
+
+
+def test_without_a_model_no_film_has_failed(tmp_path, seen_by_workers):
+    for engine in (Crew(Maker(_no_model), 1, gpu=False), Inline(Maker(_no_model), tmp_path)):
+        with open_ledger(tmp_path) as ledger, pytest.raises(ModelError, match="There is none"):
+            list(make_all([film(tmp_path, "one")], engine, ledger))
+        assert not ledger.failures.exists()
+
+
+def test_a_film_that_ends_every_run_is_left_out_in_the_end(tiny_folder, tmp_path, seen_by_workers):
+    script = (
+        "from test_batch import *\n"
+        f"folder, model = Path({str(tmp_path)!r}), Path({str(tiny_folder)!r})\n"
+        "tasks = [film(folder, name) for name in ('one', 'deadly', 'two')]\n"
+        "with open_ledger(folder, resume=True) as ledger:\n"
+        "    engine = Inline(Odd(partial(load, model)), folder, tries=2)\n"
+        "    for outcome in make_all(tasks, engine, ledger):\n"
+        "        print(outcome.name, outcome.failed, outcome.found)\n"
+    )
+    run = partial(subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True)
+    assert [run().returncode for _ in range(2)] == [-signal.SIGKILL] * 2
+    last = run()
+    assert last.stdout.splitlines() == ["one False True", "deadly True False", "two False False"]
+    assert "2 runs ended" in (tmp_path / "failures.jsonl").read_text()
+
+
+def test_a_disk_that_refuses_everything_ends_the_batch(tmp_path, monkeypatch):
+    made = []
+
+    def refuse(self, task):
+        made.append(task.name)
+        raise StorageError("No room; make some.")
+
+    monkeypatch.setattr(Maker, "_made", refuse)
+    tasks = [film(tmp_path, f"film{i}") for i in range(9)]
+    with open_ledger(tmp_path) as ledger, pytest.raises(StorageError):
+        list(make_all(tasks, Inline(Maker(lambda: None), tmp_path), ledger))
+    assert len(made) == Maker.patience
+
+
+def test_a_batch_has_one_user(tmp_path):
+    with open_ledger(tmp_path), pytest.raises(BusyError), open_ledger(tmp_path):
+        pass
+
+
+def test_a_folder_that_is_a_file_holds_no_batch(tmp_path):
+    (tmp_path / "films").write_text("")
+    with pytest.raises(OutputError, match="is a file"), open_ledger(tmp_path / "films"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "gpu", "wanted"),
+    [
+        ([{"CPU": 8}], None, None, (1, 8, 0)),
+        ([{"CPU": 8}], 3, None, (3, 2, 0)),
+        ([{"CPU": 2}], 5, False, (5, 1, 0)),
+        ([{"CPU": 16, "GPU": 4}], None, None, (4, 4, 1)),
+        ([{"CPU": 16, "GPU": 1}], 2, True, (2, 8, 0.5)),
+        ([{"CPU": 64}, {"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}], None, None, (4, 4, 1)),
+        ([{"CPU": 64}, {"CPU": 8, "GPU": 2}], 3, False, (3, 4, 0)),
+    ],
+)
+def test_cores_and_gpus_are_shared_out(machines, workers, gpu, wanted):
+    assert share_out(machines, workers, gpu) == wanted
+
+
+def test_there_must_be_gpus_to_share_out():
+    with pytest.raises(ArgumentError, match="no GPU"):
+        share_out([{"CPU": 8}], None, True)
+
+
+def test_without_ray_workers_are_refused_with_a_remedy(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ArgumentError, match=r"ddim_interp\[batch\]"):
+        list(Crew(Maker(_no_model), 1).run([film(tmp_path, "one")]))
+
+
+def test_a_tally_counts_each_film_once():
+    outcomes = [
+        Outcome({"name": "a", "nfe": 5}),
+        Outcome({"name": "b", "nfe": 7}, found=True),
+        Outcome({"name": "c", "nfe": 2}, good=False),
+        Outcome.failure("d", (), BusyError("no")),
+    ]
+    tally = Tally()
+    for outcome in outcomes:
+        tally = tally.plus(outcome)
+    assert tally == Tally(made=2, found=1, failed=1, bad=1, nfe=7)
