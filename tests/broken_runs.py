@@ -165,7 +165,7 @@ def _serve() -> None:
 
     for name in ("film", "findings", "grid", "latents", "pictures"):
         importlib.import_module(f"ddim_interp.production.{name}")
-    for name in ("report", *(f"cli.{command}" for command in COMMANDS)):
+    for name in ("report", "batch", *(f"cli.{command}" for command in COMMANDS)):
         importlib.import_module(f"ddim_interp.{name}")
 
     gc.collect()

@@ -108,7 +108,7 @@ class Workshop:
         self.messages: set[str] = set()
         self._share = share
         self._deadline = deadline
-        self._common = ("--model", model, "--steps", 2, "--device", "cpu")
+        self.common = ("--model", model, "--steps", 2, "--device", "cpu")
         self._pictures = pictures
         self._whole: dict[tuple[Any, ...], Any] = {}
         self._numbers = iter(range(1_000_000))
@@ -130,7 +130,7 @@ class Workshop:
     def command(self, out: Path, *more: object) -> tuple[object, ...]:
         """The command that makes it."""
         size = ("-q",) if "--batch-size" in more else ("--batch-size", 4, "-q")
-        common = ("-o", out, *self._common, *size, *more)
+        common = ("-o", out, *self.common, *size, *more)
         if out.suffix == ".safetensors":
             return ("invert", *self._pictures, *common)
         if out.name == "sheet.png":
@@ -734,6 +734,58 @@ def try_names(shop: Workshop, number: int) -> Tally:
         else:
             tally.blame("left", (outcome, added))
         shutil.rmtree(world)
+    return tally
+
+
+def break_batches(shop: Workshop, number: int, how: str) -> Tally:
+    """Break a batch of five films, one of which cannot be made, and go on until it ends.
+
+    Args:
+        shop: Where.
+        number: How often.
+        how: `kill`, before a call of the system; or `fail`, so that one call fails.
+    """
+    what = {"kill": "kill -9 before a system call", "fail": "a system call fails"}[how]
+    tally = Tally("R21", f"{what}, batch of 5 films, one without a picture")
+
+    def films(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.glob("*.gif")}
+
+    def run(folder: Path, *more: object, **trouble: Any) -> Outcome:
+        command = ("batch", table, "-o", folder, *shop.common, *more, "--batch-size", 4)
+        return shop.nursery.run(*command, "--format", "gif", "--frames", 4, "-q", **trouble)
+
+    table = shop.place("films.csv")
+    rows = [f"seed:{i},seed:{i + 1}" for i in range(4)]
+    table.write_text("\n".join([*rows[:2], "seed:1,gone.png", *rows[2:]]))
+    first = shop.place("films").with_name("whole")
+    unbroken = run(first)
+    whole = films(first)
+    assert unbroken.code == 1 and len(whole) == 4, unbroken
+    tally.figure = min(number, unbroken.calls)
+    for i, call in shop.mine(enumerate(spread(unbroken.calls, number))):
+        folder = shop.place("films").with_name("broken")
+        trouble = {"kill_at": call} if how == "kill" else {"fail_at": call, "errno": ERRNOS[i % 3]}
+        outcome = run(folder, **trouble)
+        tally.tried += 1
+        if outcome.uncaught or (outcome.code >= 0 and not outcome.clean):
+            tally.blame("uncaught", outcome)
+        elif outcome.code > 0:
+            tally.clean += 1
+        if any(whole.get(name) != film for name, film in films(folder).items()):
+            tally.blame("partial", outcome)
+        tally.resumed += 1
+        last = run(folder, "--resume")
+        entered = (folder / "results.jsonl").read_text().splitlines()
+        left = {path.name for path in folder.iterdir()} - whole.keys()
+        same = films(folder) == whole and {json.loads(line)["name"] for line in entered} == {
+            Path(name).stem for name in whole
+        }
+        if last.code == 1 and same and left == {"results.jsonl", "failures.jsonl"}:
+            tally.identical += 1
+            shutil.rmtree(folder.parent)
+        else:
+            tally.wrong.append(f"resumed: {last} {sorted(left)} after {outcome}"[-900:])
     return tally
 
 

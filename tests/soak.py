@@ -33,6 +33,7 @@ from campaigns import (
     COUNTS,
     Tally,
     Workshop,
+    break_batches,
     cap_memory,
     draw_long_films,
     fail_calls,
@@ -133,6 +134,10 @@ CAMPAIGNS = [
     Campaign("R16", 25, fetch_together),
     Campaign("R17", 400, try_names),
     Campaign("R18", 3_000, spoil_films),
+    *(
+        Campaign("R21", 400, lambda shop, n, how=how: break_batches(shop, n, how))
+        for how in ("kill", "fail")
+    ),
     Campaign("R22", 200, lambda shop, n: interrupt(shop, ".mp4", n)),
     Campaign("R23", 400, open_again),
 ]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from campaigns import (
     Workshop,
+    break_batches,
     can_have_disks,
     cap_memory,
     content,
@@ -222,3 +223,9 @@ def test_other_errors_are_not_tried_again() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
         halve_until_it_fits(work, 8)
     assert tried == [8]
+
+
+@pytest.mark.parametrize("how", ["kill", "fail"])
+def test_a_broken_batch_goes_on_to_the_same_films(shop: Workshop, how: str) -> None:
+    tally = break_batches(shop, 12, how)
+    assert tally.good and tally.resumed == tally.identical == 12, tally
