@@ -409,6 +409,12 @@ def test_without_ray_workers_are_refused_with_a_remedy(monkeypatch, tmp_path):
         list(Crew(Maker(_no_model), 1).run([film(tmp_path, "one")]))
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "localhost:port", "[::1]:99999"])
+def test_a_cluster_that_does_not_answer_is_not_waited_for(address, tmp_path):
+    with pytest.raises(ArgumentError, match="No cluster of Ray answers"):
+        list(Crew(Maker(_no_model), 1, address=address).run([film(tmp_path, "one")]))
+
+
 def test_a_tally_counts_each_film_once():
     outcomes = [
         Outcome({"name": "a", "nfe": 5}),

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections import Counter, deque
@@ -182,7 +183,9 @@ def _last_line(error: BaseException) -> str:
 def _joined(address: str | None) -> Iterator[Any]:
     """Ray, with a cluster to speak to: the one at an address, or one of this process alone."""
     ours = None
-    if address is None:
+    if address is not None:
+        _check_answers(address)
+    else:
         short = "/tmp" if Path("/tmp").is_dir() else None  # names of sockets may not be long
         ours = Path(tempfile.mkdtemp(prefix="ddim-", dir=short))
     _prepare(alone=address is None)
@@ -211,6 +214,19 @@ def _joined(address: str | None) -> Iterator[Any]:
     finally:
         if ours is not None:
             shutil.rmtree(ours, ignore_errors=True)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray would ask there for ten minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ArgumentError(
+            f"No cluster of Ray answers at {address!r} ({why}); give the host:port that `ray start "
+            "--head` named."
+        ) from None
 
 
 def _import_ray() -> Any:
