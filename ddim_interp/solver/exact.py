@@ -29,8 +29,6 @@ class Exact:
         solver: Whose steps to undo. Its step must be a function of x alone: no fresh noise, no
             memory of earlier steps, no pair.
         equation: How the inverse is solved. A pass costs one step of the solver.
-        warm: Whether to begin from the slope extrapolated from the steps before. Same solution,
-            fewer passes.
 
     Example:
         >>> import torch
@@ -45,7 +43,6 @@ class Exact:
 
     solver: Solver
     equation: ImplicitEquation = ImplicitEquation()
-    warm: bool = True
 
     def step(self, denoiser: Denoiser, state: State, s: Level) -> State:
         """The solver's own step."""
@@ -66,7 +63,7 @@ class Exact:
             return y - scale * (stepped.x - x_s[rows])
 
         start = x_s
-        if self.warm and state.memory:
+        if state.memory:  # the slope of the steps before is nearly that of this one: fewer passes
             start = carry(x_s, extrapolate(state.memory, t), s, t)
         solution = self.equation.solve(f, start, scale)
         slope = (solution.y - scale * x_s) / (t.noise - scale * s.noise)

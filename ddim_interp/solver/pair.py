@@ -2,13 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ddim_interp.denoiser import Denoiser
 from ddim_interp.errors import ScheduleError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
-from ddim_interp.solver.base import Solver, State, carry, check_arrival, check_departure
+from ddim_interp.solver.base import State, carry, check_arrival, check_departure
 from ddim_interp.solver.ddim import DDIM
 from ddim_interp.solver.implicit import ImplicitEquation
 
@@ -30,11 +30,8 @@ class TwoStep(ABC):
     fits the grid, near w = 1; a smaller w damps what the members of a pair disagree about on the
     way down, and magnifies it by as much on the way up.
 
-    Args:
-        start: Takes the first step of a walk, when there is no pair yet.
+    The first step of a walk, when there is no pair yet, is DDIM's.
     """
-
-    start: Solver = field(default=NAIVE, kw_only=True)
 
     @abstractmethod
     def weight(self, r: Level, t: Level, s: Level) -> float:
@@ -48,7 +45,7 @@ class TwoStep(ABC):
         """
         check_departure(state.level)
         if not state.memory:
-            return _pair(state, self.start.step(denoiser, state, s))
+            return _pair(state, NAIVE.step(denoiser, state, s))
         return self._leap(denoiser, state, s)
 
     def inverse(self, denoiser: Denoiser, state: State, t: Level) -> State:
@@ -60,7 +57,7 @@ class TwoStep(ABC):
         """
         check_arrival(t)
         if not state.memory:
-            return _pair(state, self.start.inverse(denoiser, state, t))
+            return _pair(state, NAIVE.inverse(denoiser, state, t))
         return self._leap(denoiser, state, t)
 
     def growth(self, grid: Grid) -> float:
