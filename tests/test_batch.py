@@ -132,6 +132,14 @@ def test_tables_that_cannot_be_meant_are_refused(tmp_path, name, text, words):
     assert "\n" not in str(refused.value)
 
 
+def test_the_example_is_a_table():
+    rows = read_table(Path(__file__).parents[1] / "examples" / "pairs.csv", OPTIONS)
+    assert [row.name for row in rows] == ["first", "plum__lemon", "seed10__orange"]
+    assert [row.wishes for row in rows] == [{}, {"loop": "yes"}, {"frames": "45"}]
+    files = [source for row in rows for source in row.sources if not source.startswith("seed:")]
+    assert len(files) == 5 and all(Path(file).is_file() for file in files)
+
+
 def test_a_table_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "t.csv").write_bytes("äpfel.png,b.png".encode("utf-16"))
     with pytest.raises(TableError, match="UTF-8"):

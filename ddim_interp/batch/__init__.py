@@ -72,6 +72,19 @@ def make_all(
 
     Raises:
         DdimInterpError: None can be made: there is no model, or no room on the disk.
+
+    Example:
+        >>> import tempfile
+        >>> from ddim_interp import DDIMPipeline, DDIMScheduler, Plan, Style, UNet2DModel
+        >>> from ddim_interp.production.film import FilmOrder
+        >>> unet = UNet2DModel(16, block_out_channels=(8, 8, 8, 8), norm_num_groups=4)
+        >>> maker = Maker(lambda: DDIMPipeline(unet, DDIMScheduler()))
+        >>> with tempfile.TemporaryDirectory() as folder, open_ledger(folder) as ledger:
+        ...     out = ledger.folder / "one.gif"
+        ...     order = FilmOrder(("seed:1", "seed:2"), out, Plan(2), Style(frames=4))
+        ...     films = make_all([Task("one", order)], Inline(maker, ledger.folder), ledger)
+        ...     [(film.name, film.failed) for film in films]
+        [('one', False)]
     """
     hopeless = [each for each in planned if isinstance(each, Outcome)]
     tasks = [
