@@ -411,7 +411,15 @@ def test_there_must_be_gpus_to_share_out():
         share_out([{"CPU": 8}], None, True)
 
 
+def test_a_ray_that_would_listen_to_everybody_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", object())
+    with pytest.raises(ArgumentError, match="import it later"):
+        list(Crew(Maker(_no_model), 1).run([film(tmp_path, "one")]))
+
+
 def test_without_ray_workers_are_refused_with_a_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ArgumentError, match=r"ddim_interp\[batch\]"):
         list(Crew(Maker(_no_model), 1).run([film(tmp_path, "one")]))

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections import Counter, deque
@@ -28,6 +29,7 @@ from ddim_interp.errors import ArgumentError, BusyError
 
 __all__ = ["Crew", "share_out"]
 
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0, or Ray listens on all addresses
 _GLANCE = 0.5  # seconds between two looks at the clock
 
 
@@ -247,11 +249,20 @@ def _import_ray() -> Any:
 
 def _prepare(*, alone: bool) -> None:
     """Tell Ray, which must not be imported yet, to be quiet; and where all is ours, to listen on
-    the loopback, and to nobody without a token."""
+    the loopback, and to nobody without a token.
+
+    Raises:
+        ArgumentError: It is imported already, and was not told.
+    """
+    if alone and "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
+        raise ArgumentError(
+            "Ray was imported before it could be told to listen on this machine alone; import it "
+            "later, or give the address of your cluster."
+        )
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # it would write on stdout when a worker dies
     if alone:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else it listens on all addresses
+        os.environ[_LOOPBACK] = "0"
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # one for the process
 
