@@ -184,13 +184,13 @@ def _last_line(error: BaseException) -> str:
 @contextmanager
 def _joined(address: str | None) -> Iterator[Any]:
     """Ray, with a cluster to speak to: the one at an address, or one of this process alone."""
+    _prepare(alone=address is None)
     ours = None
     if address is not None:
         _check_answers(address)
     else:
         short = "/tmp" if Path("/tmp").is_dir() else None  # names of sockets may not be long
         ours = Path(tempfile.mkdtemp(prefix="ddim-", dir=short))
-    _prepare(alone=address is None)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if ours is not None:
         options |= {
