@@ -16,7 +16,7 @@ from ddim_interp.errors import ArgumentError, PathError
 from ddim_interp.interpolate import Blend, slerp
 from ddim_interp.shapes import Latents
 
-__all__ = ["Sheet", "raster", "shares", "simplex"]
+__all__ = ["Sheet", "barycentric", "raster", "shares", "simplex"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,3 +157,26 @@ def simplex(corners: int, steps: int) -> Tensor:
     ends = torch.tensor([[-1], [places]]).expand(2, len(bars))
     edges = torch.cat([ends[0][:, None], bars, ends[1][:, None]], dim=1)
     return (edges.diff(dim=1) - 1).double() / steps
+
+
+def barycentric(down: Tensor, across: Tensor) -> Tensor:
+    """Weights of the corners of a triangle at positions in the square around it.
+
+    The first corner is in the middle of the upper edge, the second and third are the ends of the
+    lower one, left and right. A position outside the triangle stands for the nearest one of its
+    height.
+
+    Args:
+        down: 0 is the upper edge, 1 the lower, (F,).
+        across: 0 is the left edge, 1 the right, (F,).
+
+    Returns: (F, 3), float64, rows adding up to 1.
+
+    Example:
+        >>> barycentric(torch.tensor([0.5]), torch.tensor([0.5]))
+        tensor([[0.5000, 0.2500, 0.2500]], dtype=torch.float64)
+    """
+    height = down.double().clamp(0, 1)
+    right = (across.double() - 0.5 + height / 2).clamp(min=0)
+    right = torch.minimum(right, height)
+    return torch.stack([1 - height, height - right, right], dim=1)

@@ -24,6 +24,7 @@ from ddim_interp.latent_file import (
     parse_certificate,
     read_latents,
     restore_state,
+    source_note,
     state_tensors,
 )
 from ddim_interp.latents import draw, latent_power
@@ -52,6 +53,7 @@ __all__ = [
     "decode_keyframes",
     "find_keyframes",
     "join_states",
+    "note_of",
 ]
 
 
@@ -238,6 +240,20 @@ def join_states(states: Sequence[State]) -> State:
     )
 
 
+def note_of(keyframe: Keyframe, repair: str | None = None) -> dict[str, Any]:
+    """What a latent file says of where a keyframe comes from.
+
+    Args:
+        keyframe: The keyframe.
+        repair: What was done to its latent, if it is a picture's.
+    """
+    picture = keyframe.picture
+    if picture is None:
+        return source_note(keyframe.source, "", (), keyframe.certificate)
+    note = source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
+    return note | {"repair": repair}
+
+
 @dataclass(frozen=True, eq=False)
 class _Inverted:
     """Pictures as keyframes, and whether they had come back before anything was repaired."""
@@ -259,6 +275,8 @@ def _find(model: Model, source: Source, plan: Plan, whole: bool) -> list[Keyfram
     if isinstance(named, FiledLatents):
         return list(_from_file(model, named.path, named.index, plan))
     if isinstance(named, PictureFile):
+        if isinstance(named.picture, Picture):
+            return [named.picture]
         channels, height, width = model.picture_shape
         return [open_image(named.picture, (height, width), channels=channels, whole=whole)]
     if plan.depth < 1:

@@ -1,4 +1,4 @@
-"""A page to keep: the checks of a model in one HTML file. The door of Jinja; one of Matplotlib.
+"""A page to keep: the checks of a model in one HTML file. A door of Matplotlib.
 
 The file needs nothing: no script, no font, no network. A content security policy in it forbids all
 of them, so that a file name that looks like markup stays a name, whoever wrote it.
@@ -10,7 +10,6 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -18,6 +17,7 @@ from ddim_interp import __version__
 from ddim_interp.checks import FAITHFUL_PSNR
 from ddim_interp.consistency import Consistency
 from ddim_interp.images import to_frames
+from ddim_interp.pages import render
 from ddim_interp.shapes import Frame
 from ddim_interp.sinks.png import encode_png
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["render_report"]
 
-_PAGES = Environment(
-    loader=PackageLoader("ddim_interp"), autoescape=True, undefined=StrictUndefined
-)
 _EXACT = 110.0  # dB: where curves put equal pictures, a little above float32's own rounding
 
 
@@ -58,7 +55,8 @@ def render_report(document: Mapping[str, Any], found: Consistency) -> str:
     ]
     if any(any(certificate.residuals) for certificate in found.certificates):
         plots.append({"caption": "What an inversion missed.", "svg": _draw(_residuals, found)})
-    return _PAGES.get_template("report.html").render(
+    return render(
+        "report.html",
         {
             **document,
             "version": __version__,
@@ -67,7 +65,7 @@ def render_report(document: Mapping[str, Any], found: Consistency) -> str:
             "most": found.table[-1].steps,
             "pictures": pictures,
             "plots": plots,
-        }
+        },
     )
 
 

@@ -166,8 +166,12 @@ class PictureGrid:
     def _together(self) -> State:
         return join_states([keyframe.state for keyframe in self.keyframes])
 
-    def _state(self, weights: Tensor) -> State:
-        """The latents of some cells, and whatever else the solver keeps."""
+    def state(self, weights: Tensor) -> State:
+        """The latents of some places, and whatever else the solver keeps.
+
+        Args:
+            weights: Share of each keyframe in each place, (F, K), rows adding up to 1.
+        """
         blend, together = find_blend(self.blend), self._together
         # A dither is known of the keyframes alone.
         at = (weights == 1).to(together.x)
@@ -195,18 +199,23 @@ class PictureGrid:
             weights = cells[start : start + self.batch_size]
 
             def decode(weights: Tensor = weights) -> Frames:
-                state = self._state(weights)
+                state = self.state(weights)
                 images = sample_latents(self.model, state, self.plan, denoiser=denoiser)
                 return to_frames(images)
 
             frames = keep_frames(self.keep, f"cells-{self.batch_size}-{start}", decode)
             for frame, share in zip(frames, weights, strict=True):
-                own = [
-                    keyframe.picture.frame
-                    for keyframe, part in zip(self.keyframes, share.tolist(), strict=True)
-                    if part == 1 and keyframe.picture and not self.raw
-                ]
-                yield own[0] if own else frame
+                own = self.own_picture(share)
+                yield frame if own is None else own
+
+    def own_picture(self, share: Tensor) -> Frame | None:
+        """The user's own picture, if these weights, (K,), are of its keyframe alone."""
+        if self.raw:
+            return None
+        for keyframe, part in zip(self.keyframes, share.tolist(), strict=True):
+            if part == 1 and keyframe.picture is not None:
+                return keyframe.picture.frame
+        return None
 
     def recipe(self) -> Mapping[str, Any]:
         """How the grid was made, for `info` to read in it."""

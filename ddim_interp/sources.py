@@ -19,6 +19,7 @@ from PIL.Image import Image
 
 from ddim_interp.errors import ArgumentError, InputMissingError, LatentsError
 from ddim_interp.files import StrPath, is_there, sha256_file, shown
+from ddim_interp.images import Picture
 from ddim_interp.latent_file import count_latents, read_latents_recipe
 from ddim_interp.latents import LARGEST_SEED
 from ddim_interp.model import Plan
@@ -39,8 +40,8 @@ __all__ = [
     "plan_for",
 ]
 
-Source: TypeAlias = StrPath | Image
-"""`seed:3`, a latent file (`z.safetensors`, `z.safetensors#2`), or a picture."""
+Source: TypeAlias = StrPath | Image | Picture
+"""`seed:3`, a latent file (`z.safetensors`, `z.safetensors#2`), or a picture, opened or not."""
 
 WALK = ("solver", "steps", "spacing", "depth")
 """What latents depend on, of a plan."""
@@ -82,7 +83,7 @@ def parse_source(source: Source) -> Seed | FiledLatents | PictureFile:
         >>> parse_source("seed:7"), parse_source("z.safetensors#2")
         (Seed(source='seed:7', number=7), FiledLatents(path='z.safetensors', index=2))
     """
-    if isinstance(source, Image):
+    if isinstance(source, Image | Picture):
         return PictureFile(source)
     text = str(source)
     if text.startswith("seed:"):
@@ -102,7 +103,7 @@ def path_of(source: Source) -> Path | None:
     named = parse_source(source)
     if isinstance(named, FiledLatents):
         return Path(named.path)
-    if isinstance(named, Seed) or isinstance(named.picture, Image):
+    if isinstance(named, Seed) or isinstance(named.picture, Image | Picture):
         return None
     return Path(named.picture)
 

@@ -156,7 +156,7 @@ class Pipeline:
 
     def invert(
         self,
-        images: Source | Picture | Tensor | Sequence[Source | Picture],
+        images: Source | Tensor | Sequence[Source],
         *,
         plan: Plan | None = None,
     ) -> Inversion:
@@ -225,7 +225,7 @@ class Pipeline:
         )
         return Morph(model, found, chosen, size, keep)
 
-    def _open(self, image: Source | Picture) -> Picture:
+    def _open(self, image: Source) -> Picture:
         channels, height, width = self.model.picture_shape
         if isinstance(image, Picture):
             return image

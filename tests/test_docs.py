@@ -26,7 +26,7 @@ TEXTS = [
 ]
 PLUMBING = {
     "__main__", "allocator", "as_mapping", "c_library", "cli", "files", "keep", "kept_file",
-    "pchip", "progress", "span", "spool", "strict_json", "tensors", "threads",
+    "pages", "pchip", "progress", "span", "spool", "strict_json", "tensors", "threads",
     "unet", "user_cache", "watch",
 }  # fmt: skip
 """Modules that only other modules call; the rest is in the reference."""

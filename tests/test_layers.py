@@ -17,6 +17,7 @@ LAYERS = [
         "watch",
         "keep",
         "memory",
+        "pages",
         "allocator",
         "threads",
         "user_cache",
@@ -66,6 +67,7 @@ LAYERS = [
     {"bench"},
     {"production"},
     {"batch"},
+    {"web"},
     {"cli", "__main__"},
 ]
 
@@ -77,7 +79,9 @@ DOORS = {
     "huggingface_hub": {"hub"},
     "click": {"cli"},
     "tqdm": {"progress", "hub"},
-    "jinja2": {"report"},
+    "jinja2": {"pages"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
     "ipywidgets": {"display"},
     "matplotlib": {"report", "plots"},
     "diffusers": {"autoencoder", "bench"},

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddim_interp.files import StrPath, check_output
-from ddim_interp.keyframes import Keyframe, find_keyframes, join_states
+from ddim_interp.keyframes import find_keyframes, join_states, note_of
 from ddim_interp.latent_file import (
     check_latents_name,
     describe_latents,
     read_latents_recipe,
-    source_note,
     write_latents,
 )
 from ddim_interp.model import Model, Plan
@@ -68,16 +67,9 @@ class LatentsOrder:
         )
         attempt.tell(found)
         state = join_states([keyframe.state for keyframe in found.each])
-        notes = [self._note(keyframe) for keyframe in found.each]
+        notes = [note_of(keyframe, self.repair) for keyframe in found.each]
         recipe = describe_latents(state, model, found.plan, notes)
         if not attempt.is_made(lambda: is_finished(self.out, recipe, read_latents_recipe)):
             write_latents(self.out, state, model, found.plan, notes, overwrite=attempt.overwrite)
         facts = found.describe() | {"images": [keyframe.report() for keyframe in found.each]}
         return Product(model, found.nfe, facts, all(keyframe.good for keyframe in found.each))
-
-    def _note(self, keyframe: Keyframe) -> dict[str, Any]:
-        picture = keyframe.picture
-        if picture is None:
-            return source_note(keyframe.source, "", (), keyframe.certificate)
-        note = source_note(keyframe.source, picture.sha256, picture.box, keyframe.certificate)
-        return note | {"repair": self.repair}
