@@ -27,7 +27,7 @@ TEXTS = [
 PLUMBING = {
     "__main__", "allocator", "as_mapping", "c_library", "cli", "files", "keep", "kept_file",
     "pages", "pchip", "progress", "span", "spool", "strict_json", "tensors", "threads",
-    "unet", "user_cache", "watch",
+    "unet", "user_cache", "watch", "web",
 }  # fmt: skip
 """Modules that only other modules call; the rest is in the reference."""
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "batch": "Make a film for each row of a table.",
     "check": "Measure how far a model can be trusted.",
     "bench": "Measure speed and fidelity on this machine.",
+    "explore": "Explore noise space on a page in the browser.",
     "info": "Show the recipe inside an output.",
     "models": "List, fetch, show and convert models.",
     "doctor": "Report the state of this machine.",

@@ -304,9 +304,9 @@ class Run:
     dtype: str
     offline: bool
     batch_size: int | None
-    overwrite: bool
     as_json: bool
     quiet: bool
+    overwrite: bool = False
     resume: bool = False
     allow_drift: bool = False
     cache: bool = False
@@ -372,9 +372,17 @@ class Run:
         say(message, self.silent)
 
 
-def run_options(*, resume: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options of a `Run`, and hand it over as its first argument."""
-    options = [_batch_size_option, _model_options, overwrite_option]
+def run_options(
+    *, writes: bool = True, resume: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of a `Run`, and hand it over as its first argument.
+
+    Args:
+        writes: Whether it has an output, which may be there already.
+        resume: Whether it can go on where it was interrupted.
+    """
+    options = [_batch_size_option, _model_options]
+    options += [overwrite_option] if writes else []
     options += [_resume_options, talk_options] if resume else [talk_options]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
