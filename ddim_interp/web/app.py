@@ -106,7 +106,9 @@ def make_app(studio: Studio, folder: Path, *, port: int, token: str) -> Guard:
         Route("/kept/{id}", desk.kept),
     ]
     handlers: dict[Any, Any] = {DdimInterpError: _tell, HTTPException: _tell_plainly}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), port, token)
+    inner = Starlette(routes=routes, exception_handlers=handlers)
+    inner.router.redirect_slashes = False
+    return Guard(inner, port, token)
 
 
 class _Desk:

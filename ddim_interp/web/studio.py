@@ -393,13 +393,12 @@ class Studio:
         if len(cards) < 2:
             return
         film = Morph(self.model, found, wish.style, batch_size)
-        drawing = Drawing(film)
         with self._lock:
             if number != self._begun:
                 raise Superseded
-            if self._drawing:
+            if self._drawing:  # memory ran out, and all begins again
                 self._drawing.close()
-            self._drawing = drawing
+            self._drawing = drawing = Drawing(film)
         if sketch := _sketch_of(film):
             for frame in sketch.draw(self._counted(), self._watch("Sketching")):
                 drawing.append("sketch", frame)
