@@ -110,6 +110,7 @@ def test_every_picture_is_small_and_has_a_program_that_makes_it():
     showcase, figures = load(DOCS / "write_showcase.py"), load(DOCS / "write_figures.py")
     made = {name for name, home in showcase.KEPT.items() if home == showcase.IMAGES}
     made |= {*(f"{verb}.svg" for verb in showcase.SHOWN), *figures.FIGURES, "training.jpg"}
+    made |= {load(DOCS / "write_explore.py").PAGE.name}
     assert {path.name for path in (DOCS / "images").iterdir()} == made
     for path in (DOCS / "images").iterdir():
         assert path.stat().st_size < (1_000_000 if path.suffix == ".webp" else 200_000), path

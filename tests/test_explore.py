@@ -228,6 +228,39 @@ def test_help_does_not_wait_for_a_server(arguments: list[str]) -> None:
     assert "explore" in COMMANDS
 
 
+def test_the_browser_is_started_with_an_address_that_lets_in_once(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users of the machine can read it."""
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}.part && mv {seen}.part {seen}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    monkeypatch.setenv("DISPLAY", ":0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddim_interp", "explore", "--model", str(tiny_folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=as_started,
+    )
+    try:
+        assert process.stdout is not None
+        page = Page(process, process.stdout.readline().strip(), tmp_path)
+        deadline = time.monotonic() + 60
+        while not seen.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        once = seen.read_text()
+        assert page.token not in once and once.startswith(f"http://{HOST}:{page.port}/?token=")
+        assert page.browser.open(once, timeout=60).status == 200
+        another = Page(process, page.address, tmp_path)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            another.browser.open(once, timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_browser_is_shown_the_page_where_there_is_a_screen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

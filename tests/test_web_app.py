@@ -21,7 +21,7 @@ from ddim_interp.web import app as application
 from ddim_interp.web.app import make_app
 from ddim_interp.web.studio import Setting, Studio
 
-PORT, TOKEN = 8346, "a-token-that-nobody-guesses"
+PORT, TOKEN, TICKET = 8346, "a-token-that-nobody-guesses", "good-for-once"
 HOME = f"http://127.0.0.1:{PORT}"
 OURS = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -46,7 +46,9 @@ def studio(folder: Path) -> Iterator[Studio]:
 def stranger(studio: Studio, folder: Path) -> Iterator[TestClient]:
     """Somebody who knows the address, and not the token."""
     with TestClient(
-        make_app(studio, folder, port=PORT, token=TOKEN), base_url=HOME, follow_redirects=False
+        make_app(studio, folder, port=PORT, token=TOKEN, ticket=TICKET),
+        base_url=HOME,
+        follow_redirects=False,
     ) as client:
         yield client
 
@@ -95,6 +97,17 @@ def test_a_link_from_elsewhere_leads_in_by_a_page_and_not_by_a_redirect(
     entered = stranger.get("/", params={"token": TOKEN}, headers=elsewhere)
     assert entered.status_code == 200 and 'content="0; url=/"' in entered.text
     assert "set-cookie" in entered.headers and TOKEN not in entered.text
+
+
+def test_a_ticket_lets_in_once_and_is_no_token(stranger: TestClient) -> None:
+    """All users of a machine can read what a browser was started with."""
+    answer = stranger.get("/state", headers={"Authorization": f"Bearer {TICKET}"})
+    assert answer.status_code == 403
+    assert stranger.get("/", params={"token": TICKET}).status_code == 303
+    assert stranger.get("/state").status_code == 200
+    stranger.cookies.clear()
+    assert stranger.get("/", params={"token": TICKET}).status_code == 403
+    assert stranger.get("/", params={"token": TOKEN}).status_code == 303
 
 
 REQUESTS: list[tuple[str, str]] = [
@@ -240,6 +253,8 @@ def test_no_path_leads_to_a_file(page: TestClient, path: str) -> None:
         ("POST", "/seeds", {"first": 0.5}),
         ("POST", "/kept", {"format": "/etc/passwd"}),
         ("POST", "/kept", {"format": ["mp4"]}),
+        ("POST", "/kept", {"format": "point"}),
+        ("POST", "/kept", {"format": "point", "down": 2, "across": 0}),
         ("POST", "/kept", {}),
     ],
 )
@@ -346,6 +361,8 @@ def test_a_point_of_the_map_is_a_picture(page: TestClient) -> None:
     for fine in (False, True):
         answer = page.post("/map", json={"down": 1, "across": 0.25, "fine": fine})
         assert answer.headers["content-type"] == "image/png"
+    kept = page.post("/kept", json={"format": "point", "down": 1, "across": 0.25}).json()
+    assert page.get(f"/kept/{kept['id']}").content.startswith(b"\x89PNG")
     survey = page.post("/map/survey", json={}).json()["map"]
     assert rest(page)["map"]["ready"] == 25
     assert page.get(f"/maps/{survey['id']}/24.png").status_code == 200

@@ -251,6 +251,18 @@ def test_three_keyframes_make_a_triangle_and_others_no_map(studio: Studio) -> No
         assert np.abs(seen.astype(int) - frame).max() <= 1
 
 
+def test_a_point_of_the_map_is_taken_home(studio: Studio, pictures: list[Path]) -> None:
+    studio.add("seed:1", str(pictures[0]), "seed:3")
+    rest(studio)
+    kept = studio.keep_point(0.5, 0.5).result(60)
+    with Image.open(kept.path) as picture:
+        seen = studio.look(0.5, 0.5, fine=True).result(60)
+        np.testing.assert_array_equal(picture, seen)
+    recipe = read_recipe(kept.path)
+    assert (recipe["kind"], recipe["weights"]) == ("point", [0.5, 0.25, 0.25])
+    assert [each["source"] for each in recipe["keyframes"]] == ["seed:1", "disc.png", "seed:3"]
+
+
 def test_a_map_is_surveyed_and_stays_while_its_corners_do(studio: Studio) -> None:
     studio.add("seed:1", "seed:2", "seed:3", "seed:4")
     rest(studio)

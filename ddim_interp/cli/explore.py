@@ -57,7 +57,7 @@ def explore(
         pipe = run.load()
         return pipe.model
 
-    def ready(address: str) -> None:
+    def ready(address: str, once: str) -> None:
         if run.as_json:
             options.print_json({"url": address})
         else:
@@ -65,7 +65,7 @@ def explore(
         sys.stdout.flush()
         run.say("Listening on 127.0.0.1 only; Ctrl-C ends it.")
         if browser:
-            _open(address)
+            _open(once)
 
     serve(load, keyframes, setting, port=port, ready=ready)
 

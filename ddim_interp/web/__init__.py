@@ -52,7 +52,7 @@ def serve(
     setting: "Setting | None" = None,
     *,
     port: int | None = None,
-    ready: Callable[[str], None],
+    ready: Callable[[str, str], None],
 ) -> None:
     """Serve the page to this machine, until a signal ends it.
 
@@ -61,7 +61,8 @@ def serve(
         sources: Keyframes to begin with: pictures, latent files, `seed:N`.
         setting: What the page cannot change.
         port: Where to listen; the usual one, or one that is free, if None.
-        ready: Takes the address, with its token, when the page can be opened.
+        ready: Takes two addresses when the page can be opened: one to tell its user, and one that
+            lets in once, to start a browser with.
 
     Raises:
         BusyError: The port is taken.
@@ -73,11 +74,11 @@ def serve(
     from ddim_interp.web.server import HOST, listen, run
     from ddim_interp.web.studio import Studio
 
-    token = secrets.token_urlsafe(32)
+    token, ticket = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     with listen(port) as opened, TemporaryDirectory(prefix="ddim_interp-") as folder:
         number = opened.getsockname()[1]
         with Studio(load(), Path(folder), setting) as studio:
             studio.add(*sources)
-            app = make_app(studio, Path(folder), port=number, token=token)
-            address = f"http://{HOST}:{number}/?token={token}"
-            run(app, opened, lambda: ready(address), studio.stop)
+            app = make_app(studio, Path(folder), port=number, token=token, ticket=ticket)
+            told, once = (f"http://{HOST}:{number}/?token={each}" for each in (token, ticket))
+            run(app, opened, lambda: ready(told, once), studio.stop)

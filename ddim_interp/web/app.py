@@ -14,7 +14,8 @@
     GET   /maps/ID/N.png
     POST  /seeds                         {"first": 0}: draw sixteen
     GET   /seeds/N.png
-    POST  /kept                          {"format": "mp4"}: write a file
+    POST  /kept                          {"format": "mp4"}: write a file; of a `frame` or a `point`
+                                         it also says which
     GET   /kept/ID
 
 The browser names nothing but what was made here: no path ever comes from it. What it says wrong is
@@ -77,7 +78,9 @@ _KEPT = {"cache-control": "private, max-age=3600, immutable"}  # what has an id 
 _OURS = (OutputError, StorageError, NonFiniteError)  # errors that are no fault of the page
 
 
-def make_app(studio: Studio, folder: Path, *, port: int, token: str) -> Guard:
+def make_app(
+    studio: Studio, folder: Path, *, port: int, token: str, ticket: str | None = None
+) -> Guard:
     """The application, guarded.
 
     Args:
@@ -85,6 +88,7 @@ def make_app(studio: Studio, folder: Path, *, port: int, token: str) -> Guard:
         folder: A private folder, for pictures on their way in.
         port: The port it listens on.
         token: What whoever speaks to it has to know.
+        ticket: Lets one browser in; see `Guard`.
     """
     desk = _Desk(studio, folder)
     routes = [
@@ -108,7 +112,7 @@ def make_app(studio: Studio, folder: Path, *, port: int, token: str) -> Guard:
     handlers: dict[Any, Any] = {DdimInterpError: _tell, HTTPException: _tell_plainly}
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
-    return Guard(inner, port, token)
+    return Guard(inner, port, token, ticket)
 
 
 class _Desk:
@@ -223,8 +227,13 @@ class _Desk:
         format = said.get("format")
         if not isinstance(format, str):
             raise ArgumentError('There is no format; send {"format": "mp4"}.')
-        number = _number(said, "number", int) if "number" in said else 0
-        keepsake = await _outcome(self._studio.keep(format, number))
+        if format == "point":
+            place = _number(said, "down", float), _number(said, "across", float)
+            asked = self._studio.keep_point(*place)
+        else:
+            number = _number(said, "number", int) if "number" in said else 0
+            asked = self._studio.keep(format, number)
+        keepsake = await _outcome(asked)
         return JSONResponse({"id": keepsake.id, "name": keepsake.name})
 
     async def kept(self, request: Request) -> Response:

@@ -68,6 +68,14 @@ class Chart:
         own = self._grid.own_picture(weights[0])
         return self._decode(weights, plan, watch)[0] if own is None else own
 
+    def recipe(self, down: float, across: float) -> dict[str, Any]:
+        """How the picture at a place was made, for `info` to read in it."""
+        recipe = dict(self._grid.recipe())
+        weights = self.weights(torch.tensor([down]), torch.tensor([across]))[0]
+        for name in ("layout", "across"):
+            del recipe[name]
+        return recipe | {"kind": "point", "weights": [round(w, 6) for w in weights.tolist()]}
+
     def draw(self, plan: Plan, watch: Watch) -> Iterator[None]:
         """Draw what is missing of the survey, a row at a time."""
         middles = (torch.arange(SIDE, dtype=torch.float64) + 0.5) / SIDE

@@ -55,11 +55,14 @@ class Guard:
         app: The application.
         port: The port it listens on.
         token: What they have to know.
+        ticket: Lets in once, instead of the token: for a browser that is started with an address,
+            which all users of the machine can read in the list of processes.
     """
 
-    def __init__(self, app: App, port: int, token: str) -> None:
+    def __init__(self, app: App, port: int, token: str, ticket: str | None = None) -> None:
         self._app = app
         self._token = token
+        self._ticket = ticket
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         # Cookies know no ports, and another server of ours may run on another one.
         self._cookie = f"ddim_interp_{port}"
@@ -82,7 +85,7 @@ class Guard:
             return _refuse("This server answers to 127.0.0.1 and localhost only; open its address.")
         entering = scope["path"] == "/" and scope["method"] == "GET"
         query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8)
-        if entering and "token" in query and self._knows(query["token"][0]):
+        if entering and "token" in query and self._admits(query["token"][0]):
             return self._let_in(said)
         if not self._has_token(said):
             return _refuse(
@@ -97,6 +100,12 @@ class Guard:
                 return _refuse("Another page asks for this; only our own may.")
         return None
 
+    def _admits(self, given: str) -> bool:
+        if self._ticket is not None and _same(given, self._ticket):
+            self._ticket = None
+            return True
+        return _same(given, self._token)
+
     def _let_in(self, said: "_Said") -> Response:
         direct = said.only("sec-fetch-site") in (None, "none", "same-origin")
         response = RedirectResponse("/", 303) if direct else HTMLResponse(_ENTRANCE)
@@ -107,16 +116,12 @@ class Guard:
     def _has_token(self, said: "_Said") -> bool:
         scheme, _, given = (said.only("authorization") or "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._knows(given)
+            return _same(given, self._token)
         try:
             morsel = SimpleCookie("; ".join(said.all("cookie"))).get(self._cookie)
         except CookieError:
             return False
-        return morsel is not None and self._knows(morsel.value)
-
-    def _knows(self, given: str) -> bool:
-        # Of equal length, whatever was given: how long it takes tells nothing.
-        return secrets.compare_digest(_hash(given), _hash(self._token))
+        return morsel is not None and _same(morsel.value, self._token)
 
 
 class _Said:
@@ -135,8 +140,12 @@ class _Said:
         return values[0] if len(values) == 1 else "(several)" if values else None
 
 
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+def _same(given: str, right: str) -> bool:
+    # Of equal length, whatever was given: how long it takes tells nothing.
+    one, other = (
+        hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (given, right)
+    )
+    return secrets.compare_digest(one, other)
 
 
 def _refuse(reason: str) -> Response:

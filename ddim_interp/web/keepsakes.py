@@ -4,14 +4,16 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ddim_interp.errors import ArgumentError
 from ddim_interp.keyframes import join_states, note_of
 from ddim_interp.latent_file import write_latents
+from ddim_interp.shapes import Frame
 from ddim_interp.sinks import check_sink, default_upscale, open_sink, write_picture
 from ddim_interp.web.drawing import Drawing
 
@@ -36,7 +38,7 @@ FORMATS = {
     "frame": _Format(".png", "image/png"),
     "latents": _Format(".safetensors", "application/octet-stream"),
 }
-"""What can be taken home, by name: films, a `strip` and a `frame` of one, its keyframes."""
+"""What can be taken home of a film: itself, a `strip` or a `frame` of it, its keyframes."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,15 @@ class Keepsakes:
             raise ArgumentError(
                 f"{format[:40]!r} is nothing to take home; choose one of {', '.join(FORMATS)}."
             )
-        kind = FORMATS[format]
-        path = self._folder / f"{secrets.token_hex(8)}{kind.suffix}"
         film = drawing.film
         if format == "frame":
             frame = drawing.frame("frames", number)
             if frame is None:
                 raise ArgumentError(f"Frame {number} is not drawn; wait for it.")
             recipe = {**film.recipe(), "frame": number}
-            name = f"frame_{number:06}.png"
-            return lambda: self._add(
-                Keepsake(path, name, kind.media_type),
-                lambda: write_picture(path, frame, recipe=recipe),
-            )
+            return lambda: self.picture(f"frame_{number:06}.png", frame, recipe)
+        kind = FORMATS[format]
+        path = self._folder / f"{secrets.token_hex(8)}{kind.suffix}"
         if format == "latents":
             found = film.found
             state = join_states([keyframe.state for keyframe in found.each])
@@ -128,6 +126,19 @@ class Keepsakes:
 
         name = f"{'strip' if format == 'strip' else 'morph'}{kind.suffix}"
         return lambda: self._add(Keepsake(path, name, kind.media_type), write)
+
+    def picture(self, name: str, frame: Frame, recipe: Mapping[str, Any]) -> Keepsake:
+        """One picture, as PNG.
+
+        Args:
+            name: What it is to be called.
+            frame: The picture.
+            recipe: How it was made.
+        """
+        path = self._folder / f"{secrets.token_hex(8)}.png"
+        return self._add(
+            Keepsake(path, name, "image/png"), lambda: write_picture(path, frame, recipe=recipe)
+        )
 
     def _add(self, keepsake: Keepsake, write: Callable[[], None]) -> Keepsake:
         write()

@@ -259,9 +259,7 @@ class Studio:
         Raises:
             ArgumentError: There is no such point, or no map yet.
         """
-        if not (0 <= down <= 1 and 0 <= across <= 1):
-            raise ArgumentError("That point is not on the map; give numbers from 0 to 1.")
-        chart = self._need_chart()
+        chart = self._need_chart(down, across)
         plan = None if fine else _sketch_plan(self.model, chart.plan, _SKETCH_STEPS)
         return self._worker.ask("look", lambda: chart.picture(down, across, plan, self._watch()))
 
@@ -297,7 +295,10 @@ class Studio:
             return None
         return chart
 
-    def _need_chart(self) -> Chart:
+    def _need_chart(self, down: float = 0.0, across: float = 0.0) -> Chart:
+        """The map, which has such a point."""
+        if not (0 <= down <= 1 and 0 <= across <= 1):
+            raise ArgumentError("That point is not on the map; give numbers from 0 to 1.")
         with self._lock:
             chart = self._current_chart
         if chart is None:
@@ -324,6 +325,21 @@ class Studio:
         if drawing is None:
             raise ArgumentError("There is no film yet; add two keyframes.")
         write = self._keepsakes.plan(format, drawing, fps, number, self._worker.glance)
+        return self._worker.ask("keep", write)
+
+    def keep_point(self, down: float, across: float) -> "Future[Keepsake]":
+        """Write the picture at a point of the map; see `look`.
+
+        Raises:
+            ArgumentError: There is no such point, or no map yet.
+            BusyError: Too many files are being written.
+        """
+        chart = self._need_chart(down, across)
+
+        def write() -> Keepsake:
+            frame = chart.picture(down, across, None, self._watch())
+            return self._keepsakes.picture("point.png", frame, chart.recipe(down, across))
+
         return self._worker.ask("keep", write)
 
     def keepsake(self, id: str) -> Keepsake | None:

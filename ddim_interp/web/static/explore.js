@@ -9,6 +9,7 @@ let table = { keyframes: [], film: null, working: false };
 let chosen = null; // the keyframe whose verdict is shown
 let mode = "film";
 let shown = ""; // what is on the canvas
+let touched = false; // whether the slider has been somewhere
 
 // ---- speaking with the server ----
 
@@ -200,7 +201,7 @@ function words(card) {
   if (!card.found) return ["looking …", "It is being looked for in noise space."];
   if (!card.grade) return [card.verdict ? "no certificate" : "a latent", card.verdict ?? "A latent from a file."];
   const [noise, why] = GRADES[card.grade];
-  const back = card.comes_back === "exactly" ? "exact" : card.comes_back.replace("to ", "");
+  const back = card.comes_back === "exactly" ? "exact" : `${Math.round(parseFloat(card.comes_back.slice(3)))} dB`;
   return [`${back} · ${noise}`, `${capital(card.verdict)}. ${why}`];
 }
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -211,7 +212,11 @@ function show(now) {
   const film = now.film;
   reel.take(film);
   const count = film?.count ?? 0;
-  if (count) slider.max = count - 1;
+  if (count) {
+    slider.max = count - 1;
+    // What lies between is what one came to see.
+    if (!touched) { slider.value = Math.round((count - 1) / 2 / Math.max(1, now.keyframes.length - 1)); touched = true; }
+  }
   slider.disabled = $("play").disabled = !count;
   slider.style.setProperty("--ready", count ? film.ready / count : 0);
   slider.style.setProperty("--sketched", count ? film.sketched / count : 0);
@@ -234,7 +239,11 @@ function show(now) {
 }
 
 function status(now) {
-  if (now.progress) return `${now.progress.doing} · ${Math.round(now.progress.share * 100)} %`;
+  const { progress, film } = now;
+  if (progress) {
+    const there = film?.ready > 1 && film.ready < film.count ? `, ${film.ready} of ${film.count} ready` : "";
+    return `${progress.doing} · ${Math.round(progress.share * 100)} %${there}`;
+  }
   if (now.film && now.film.ready === now.film.count) return `${now.film.count} frames ready`;
   if (now.keyframes.length === 1) return "One keyframe more makes a film";
   return now.working ? "Working" : "";
@@ -340,13 +349,21 @@ function choose(id) {
   paint();
 }
 const arrange = (ids) => tell("PUT", "/keyframes", { ids });
-function move(id, by) {
+async function move(id, by) {
   const ids = table.keyframes.map((each) => each.id), from = ids.indexOf(id);
   ids.splice(from + by, 0, ...ids.splice(from, 1));
   chosen = id;
-  arrange(ids);
+  await arrange(ids);
+  focusOn(id);
 }
-function remove(id) { arrange(table.keyframes.map((each) => each.id).filter((each) => each !== id)); }
+async function remove(id) {
+  const ids = table.keyframes.map((each) => each.id), from = ids.indexOf(id);
+  const inside = document.querySelector(`.card[data-id="${id}"]`)?.contains(document.activeElement);
+  ids.splice(from, 1);
+  await arrange(ids);
+  if (inside) focusOn(ids[Math.min(from, ids.length - 1)]);
+}
+function focusOn(id) { (document.querySelector(`.card[data-id="${id}"] > button`) ?? $("files")).focus(); }
 
 // ---- adding pictures ----
 
@@ -419,7 +436,7 @@ function showKeep(now) {
   const whole = now.film && now.film.ready === now.film.count;
   document.querySelectorAll("[data-format]").forEach((button) => {
     const format = button.dataset.format;
-    const can = format === "frame" ? mode === "film" && now.film?.ready > 0 : format === "latents" ? Boolean(now.film) : whole;
+    const can = format === "frame" ? (mode === "map" ? now.map : now.film?.ready > 0) : format === "latents" ? Boolean(now.film) : whole;
     button.disabled = !can || keeping.has(format);
   });
   $("command-box").hidden = !now.command;
@@ -431,7 +448,8 @@ document.querySelectorAll("[data-format]").forEach((button) => button.addEventLi
   button.setAttribute("aria-busy", "true");
   showKeep(table);
   try {
-    const kept = await (await askJson("POST", "/kept", { format, number: position() })).json();
+    const what = format === "frame" && mode === "map" ? { format: "point", ...point } : { format, number: position() };
+    const kept = await (await askJson("POST", "/kept", what)).json();
     const link = make("a", { href: `/kept/${kept.id}`, download: kept.name });
     document.body.append(link);
     link.click();
@@ -467,6 +485,7 @@ function switchTo(which) {
     $(`tab-${name}`).tabIndex = name === which ? 0 : -1;
     $(`${name}-controls`).hidden = name !== which;
   }
+  document.querySelector("[data-format=frame]").textContent = which === "map" ? "This point" : "This frame";
   $("sketch").hidden = true;
   shown = "";
   show(table);
