@@ -209,7 +209,7 @@ def test_without_its_libraries_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     result = call("explore", "--no-browser")
-    refused(result, 78, missing, "pip install 'ddim_interp[explore]'")
+    refused(result, 2, missing, "pip install 'ddim_interp[explore]'")
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["explore", "-h"], ["morph", "-h"]])

@@ -26,6 +26,11 @@ HOME = f"http://127.0.0.1:{PORT}"
 OURS = {"Authorization": f"Bearer {TOKEN}"}
 
 
+GREY = Model(
+    GaussianDenoiser(variance=0.25), NoiseSchedule.from_config({}), (3, 8, 8), "<b>grey</b>"
+)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     place = tmp_path / "private"
@@ -35,22 +40,28 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def studio(folder: Path) -> Iterator[Studio]:
-    model = Model(
-        GaussianDenoiser(variance=0.25), NoiseSchedule.from_config({}), (3, 8, 8), "<b>grey</b>"
-    )
-    with Studio(model, folder, Setting({"steps": 4})) as studio:
+    with Studio(GREY, folder, Setting({"steps": 4})) as studio:
         yield studio
+
+
+def client(studio: Studio, folder: Path) -> TestClient:
+    app = make_app(studio, folder, port=PORT, token=TOKEN, ticket=TICKET)
+    return TestClient(app, base_url=HOME, follow_redirects=False)
 
 
 @pytest.fixture
 def stranger(studio: Studio, folder: Path) -> Iterator[TestClient]:
     """Somebody who knows the address, and not the token."""
-    with TestClient(
-        make_app(studio, folder, port=PORT, token=TOKEN, ticket=TICKET),
-        base_url=HOME,
-        follow_redirects=False,
-    ) as client:
-        yield client
+    with client(studio, folder) as stranger:
+        yield stranger
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Studio]]:
+    """A stranger before a table that none of the many who try is to change."""
+    folder = tmp_path_factory.mktemp("sealed")
+    with Studio(GREY, folder) as studio, client(studio, folder) as stranger:
+        yield stranger, studio
 
 
 @pytest.fixture
@@ -142,8 +153,9 @@ REQUESTS: list[tuple[str, str]] = [
 )
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_strangers_are_refused_whatever_they_ask_for(
-    stranger: TestClient, studio: Studio, method: str, path: str, headers: dict[str, str]
+    sealed: tuple[TestClient, Studio], method: str, path: str, headers: dict[str, str]
 ) -> None:
+    stranger, studio = sealed
     before = studio.describe()
     answer = stranger.request(
         method, path, headers={k: v.encode("latin-1") for k, v in headers.items()}
@@ -154,9 +166,15 @@ def test_strangers_are_refused_whatever_they_ask_for(
     assert "set-cookie" not in answer.headers and studio.describe() == before
 
 
-@pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], "%00"])
-def test_a_wrong_token_lets_nobody_in(stranger: TestClient, token: str) -> None:
-    answer = stranger.get("/", params={"token": token})
+@pytest.mark.parametrize(
+    "query",
+    [
+        "", "token", "token=", "token=x", f"token={TOKEN[:-1]}", f"Token={TOKEN}", "token=%00%ff",
+        "&" * 9999, "a=1&" * 2000, f"token=x&token={TOKEN}", "token=\xff",
+    ],
+)  # fmt: skip
+def test_a_wrong_token_lets_nobody_in(stranger: TestClient, query: str) -> None:
+    answer = stranger.get(f"/?{query}")
     assert answer.status_code == 403 and "set-cookie" not in answer.headers
 
 
@@ -166,10 +184,11 @@ def test_a_wrong_token_lets_nobody_in(stranger: TestClient, token: str) -> None:
 )
 @pytest.mark.parametrize(("method", "path"), [r for r in REQUESTS if r[0] in ("POST", "PUT")])
 def test_another_page_changes_nothing(
-    page: TestClient, studio: Studio, method: str, path: str, origin: str
+    sealed: tuple[TestClient, Studio], method: str, path: str, origin: str
 ) -> None:
-    before = studio.describe()
-    answer = page.request(method, path, headers={"Origin": origin}, json={"seed": 1, "ids": []})
+    stranger, studio = sealed
+    before, headers = studio.describe(), {**OURS, "Origin": origin}
+    answer = stranger.request(method, path, headers=headers, json={"seed": 1, "ids": []})
     assert answer.status_code == 403 and studio.describe() == before
 
 
@@ -434,6 +453,28 @@ def test_a_newer_point_of_the_map_takes_the_place_of_the_one_before(
     for thread in threads:
         thread.join()
     assert codes == [409] * 5 + [200]
+
+
+def test_what_nobody_meant_is_one_line_and_the_next_request_works(
+    studio: Studio, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(studio, folder, port=PORT, token=TOKEN)
+    with TestClient(app, base_url=HOME, raise_server_exceptions=False, headers=OURS) as page:
+        for error, word in (
+            (KeyError("x\ny"), "should not happen: KeyError"),
+            (RuntimeError("CUDA out of memory. Tried to allocate"), "Memory ran out"),
+        ):
+
+            def broken(number: int, error: Exception = error) -> None:
+                raise error
+
+            with monkeypatch.context() as patch:
+                patch.setattr(studio, "offer", broken)
+                answer = page.post("/seeds", json={"first": 1})
+            assert answer.status_code == 500 and "content-security-policy" in answer.headers
+            said = answer.json()["error"]
+            assert word in said and "\n" not in said
+        assert page.post("/seeds", json={"first": 1}).status_code == 200
 
 
 # ---- the page ----

@@ -214,6 +214,28 @@ def test_what_does_not_work_is_told_and_the_next_wish_does(tmp_path: Path) -> No
         assert rest(studio)["trouble"] is None
 
 
+def test_a_bug_is_told_on_the_page_and_the_worker_goes_on(tmp_path: Path) -> None:
+    class Broken:
+        """A denoiser that fails, until it is mended."""
+
+        mended = False
+
+        def __call__(self, x_t: Any, t: Any) -> Any:
+            if not self.mended:
+                raise TypeError("two\nlines")
+            return GaussianDenoiser(variance=0.25)(x_t, t)
+
+    denoiser = Broken()
+    with Studio(replace(GAUSSIAN, denoiser=denoiser), tmp_path, Setting(FEW)) as studio:
+        studio.add("seed:1")
+        assert rest(studio)["trouble"] == "This should not happen: TypeError, two lines"
+        studio.offer(0)
+        assert not any(seed["pictured"] for seed in rest(studio)["seeds"])
+        denoiser.mended = True
+        studio.add("seed:2")
+        assert rest(studio)["trouble"] is None and frames(studio).shape == (60, 8, 8, 3)
+
+
 def test_what_is_named_at_the_start_must_be_there(studio: Studio, tmp_path: Path) -> None:
     with pytest.raises(InputMissingError):
         studio.add(str(tmp_path / "none.png"))

@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ddim_interp.errors import ModelError
+from ddim_interp.errors import ArgumentError
 
 if TYPE_CHECKING:
     from ddim_interp.model import Model
@@ -33,15 +33,15 @@ def check_installed() -> None:
     """Refuse to go on without the libraries that serve a page.
 
     Raises:
-        ModelError: They are not installed.
+        ArgumentError: They are not installed.
     """
     try:
         import starlette
         import uvicorn
     except ImportError as error:
-        raise ModelError(
-            f"The page is served by starlette and uvicorn, and {error.name} is not installed; get "
-            "both with: pip install 'ddim_interp[explore]'"
+        raise ArgumentError(
+            f"The page is served by starlette and uvicorn, and {error.name} is not installed; pip "
+            "install 'ddim_interp[explore]'."
         ) from None
     del starlette, uvicorn
 
@@ -67,7 +67,7 @@ def serve(
     Raises:
         BusyError: The port is taken.
         DdimInterpError: The model cannot be loaded, or a keyframe not used.
-        ModelError: starlette or uvicorn is not installed.
+        ArgumentError: starlette or uvicorn is not installed.
     """
     check_installed()
     from ddim_interp.web.app import make_app

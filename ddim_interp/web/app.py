@@ -56,7 +56,7 @@ from ddim_interp.sinks.png import encode_png
 from ddim_interp.style import PACES
 from ddim_interp.web.guard import Guard
 from ddim_interp.web.jobs import Superseded
-from ddim_interp.web.studio import MOST_KEYFRAMES, SHEET, Studio
+from ddim_interp.web.studio import MOST_KEYFRAMES, SHEET, Studio, what_happened
 from ddim_interp.web.wish import ENDINGS, MOST_FRAMES, FilmWish
 
 __all__ = ["MOST_UPLOAD", "make_app"]
@@ -109,7 +109,11 @@ def make_app(
         Route("/kept", desk.keep, methods=["POST"]),
         Route("/kept/{id}", desk.kept),
     ]
-    handlers: dict[Any, Any] = {DdimInterpError: _tell, HTTPException: _tell_plainly}
+    handlers: dict[Any, Any] = {
+        DdimInterpError: _tell,
+        HTTPException: _tell_plainly,
+        Exception: _tell_of_bug,
+    }
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
     return Guard(inner, port, token, ticket)
@@ -333,3 +337,7 @@ async def _tell_plainly(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = _PLAINLY.get(error.status_code, error.detail)
     return JSONResponse({"error": said}, error.status_code, error.headers)
+
+
+async def _tell_of_bug(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": what_happened(error)}, 500)

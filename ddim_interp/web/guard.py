@@ -83,10 +83,10 @@ class Guard:
         said = _Said(scope["headers"])
         if said.only("host") not in self._hosts:
             return _refuse("This server answers to 127.0.0.1 and localhost only; open its address.")
-        entering = scope["path"] == "/" and scope["method"] == "GET"
-        query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8)
-        if entering and "token" in query and self._admits(query["token"][0]):
-            return self._let_in(said)
+        if scope["path"] == "/" and scope["method"] == "GET":
+            query = parse_qs(scope["query_string"].decode("latin-1"))
+            if "token" in query and self._admits(query["token"][0]):
+                return self._let_in(said)
         if not self._has_token(said):
             return _refuse(
                 "This page belongs to whoever started it; open the address that ddim-interp "

@@ -24,7 +24,7 @@ from ddim_interp.images import to_frames
 from ddim_interp.inversion import sample_latents
 from ddim_interp.keyframes import Keyframes, decode_keyframes, find_keyframes
 from ddim_interp.latents import LARGEST_SEED, draw
-from ddim_interp.memory import halve_until_it_fits
+from ddim_interp.memory import halve_until_it_fits, ran_out_of_memory
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph
 from ddim_interp.precision import default_batch_size
@@ -39,7 +39,7 @@ from ddim_interp.web.keepsakes import Keepsake, Keepsakes
 from ddim_interp.web.remembered import Remembered
 from ddim_interp.web.wish import FilmWish, command_line
 
-__all__ = ["MOST_KEYFRAMES", "SHEET", "Setting", "Studio"]
+__all__ = ["MOST_KEYFRAMES", "SHEET", "Setting", "Studio", "what_happened"]
 
 T = TypeVar("T")
 
@@ -239,7 +239,7 @@ class Studio:
             )
         with self._lock:
             self._first_seed = first
-            self._worker.ask("seeds", self._draw_seeds)
+            self._worker.ask("seeds", partial(self._telling, self._draw_seeds))
 
     def seed_picture(self, number: int) -> Frame | None:
         """What a seed looks like, if it was drawn."""
@@ -276,7 +276,7 @@ class Studio:
             for _ in chart.draw(plan, self._watch()):
                 self._worker.glance()
 
-        self._worker.ask("map", draw)
+        self._worker.ask("map", partial(self._telling, draw))
 
     def surveyed(self, chart_id: str, number: int) -> Frame | None:
         """A picture of the overview, if it is of that map, and there."""
@@ -375,19 +375,25 @@ class Studio:
         self._drawing, self._trouble = None, None
         self._begun += 1
         if self._cards:
-            self._worker.ask("film", partial(self._draw, self._begun, self._cards, self._wish))
+            draw = partial(self._draw, self._begun, self._cards, self._wish)
+            self._worker.ask("film", partial(self._telling, draw))
         else:
             self._worker.drop("film")
 
-    def _draw(self, number: int, cards: Sequence[Card], wish: FilmWish) -> None:
-        """The film of that number; whatever goes wrong is told on the page."""
+    def _telling(self, work: Callable[[], None]) -> None:
+        """Work that nobody waits for: whatever goes wrong is told on the page."""
         try:
-            halve_until_it_fits(partial(self._draw_in, number, cards, wish), self._size)
+            work()
         except DdimInterpError as error:
             self._trouble = str(error)
         except Exception as bug:
-            self._trouble = f"This should not happen: {type(bug).__name__}, {bug}"
+            self._trouble = what_happened(bug)
             raise
+
+    def _draw(self, number: int, cards: Sequence[Card], wish: FilmWish) -> None:
+        """The film of that number."""
+        try:
+            halve_until_it_fits(partial(self._draw_in, number, cards, wish), self._size)
         finally:
             self._progress = None
 
@@ -453,6 +459,8 @@ class Studio:
         """The pictures of the seeds on offer that are not known yet."""
         with self._lock:
             fresh = [seed for seed in self._offered if seed not in self._seeds]
+            for seed in {*self._offered} - {*fresh}:
+                self._seeds.move_to_end(seed)  # these are wanted now
         watch = self._watch()
         for start in range(0, len(fresh), _AT_ONCE):
             seeds = fresh[start : start + _AT_ONCE]
@@ -514,6 +522,13 @@ class _Attentive:
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         self.before()
         return self.denoiser(x_t, t)
+
+
+def what_happened(bug: Exception) -> str:
+    """One line on an error that nobody meant."""
+    if ran_out_of_memory(bug):
+        return "Memory ran out; use a smaller --batch-size, or close other programs."
+    return f"This should not happen: {type(bug).__name__}, {' '.join(str(bug).split())[:200]}"
 
 
 def _sketch_of(film: Morph) -> Morph | None:
