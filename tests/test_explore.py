@@ -133,12 +133,11 @@ def test_it_ends_in_the_midst_of_work_and_of_requests(started: Any, number: int)
     head = f"POST /keyframes/pictures HTTP/1.1\r\nHost: {page.host}:{page.port}\r\n"
     head += f"Authorization: Bearer {page.token}\r\nContent-Length: 100000\r\n\r\nslow"
     slow.sendall(head.encode())
-    while not any(page.temporary.glob("*/*")):
+    while not any(page.temporary.glob("*/*")) and page.process.poll() is None:
         time.sleep(0.01)  # until it is arriving
-    begun = time.monotonic()
     code, _, err = page.end(number)
     assert code == 128 + number and err.count("\n") == 1 and "Traceback" not in err
-    assert time.monotonic() - begun < 30 and list(page.temporary.iterdir()) == []
+    assert list(page.temporary.iterdir()) == []
     slow.close()
 
 

@@ -22,7 +22,8 @@ from ddim_interp.sheet import PictureGrid
 from ddim_interp.sinks import read_recipe
 from ddim_interp.web.cards import plain_name
 from ddim_interp.web.chart import SIDE, Chart
-from ddim_interp.web.keepsakes import FORMATS
+from ddim_interp.web.drawing import Drawing
+from ddim_interp.web.keepsakes import FORMATS, Keepsakes
 from ddim_interp.web.studio import MOST_KEYFRAMES, SHEET, Setting, Studio
 from ddim_interp.web.wish import FilmWish, command_line
 
@@ -387,15 +388,25 @@ def test_only_the_last_few_files_are_kept(tiny_studio: Studio, tmp_path: Path) -
     assert tiny_studio.keepsake(kept[-1].id) and kept[-1].path.exists()
 
 
-@pytest.mark.parametrize("format", ["exe", "../../x", "mp4"])
-def test_what_cannot_be_taken_home_is_refused(studio: Studio, format: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "word"),
+    [
+        ("exe", "nothing to take home"),
+        ("../../x", "nothing to take home"),
+        ("mp4", "not finished: 0 of 60"),
+        ("frame", "not drawn"),
+    ],
+)
+def test_what_cannot_be_taken_home_is_refused(
+    studio: Studio, tmp_path: Path, format: str, word: str
+) -> None:
     with pytest.raises(ArgumentError, match="no film yet"):
         studio.keep(format)
-    studio.wish(FilmWish(frames=600))
-    studio.add("seed:1", "seed:2")
-    until(lambda: studio.describe()["film"])
-    with pytest.raises(ArgumentError, match=r"not finished|nothing to take home"):
-        studio.keep(format)
+    drawing = Drawing(Pipeline(GAUSSIAN).morph(["seed:1", "seed:2"]))
+    with pytest.raises(ArgumentError, match=word):
+        Keepsakes(tmp_path).plan(format, drawing, 30, 0, lambda: None)
+    drawing.close()
+    assert drawing.frame("frames", 0) is None
 
 
 def test_all_that_is_told_is_json(studio: Studio) -> None:

@@ -437,10 +437,15 @@ class Studio:
             )
             self._hang(tuple(card.id for card in cards)[:4], found[:4])
             blank = {card.id for card in self._cards if card.picture is None}
-        watch = self._watch("Looking at seeds and latents")
-        for card_id in [card.id for card in cards if card.id in blank]:
-            plan = _sketch_plan(self.model, found.plan, Plan.quick().steps)
-            (frame,) = decode_keyframes(self.model, [known[card_id]], plan, 1, watch)
+        ids = [card.id for card in cards if card.id in blank]
+        frames = decode_keyframes(
+            self.model,
+            [known[card_id] for card_id in ids],
+            _sketch_plan(self.model, found.plan, Plan.quick().steps),
+            _AT_ONCE,
+            self._watch("Drawing seeds and latents"),
+        )
+        for card_id, frame in zip(ids, frames, strict=True):
             with self._lock:
                 self._cards = tuple(
                     replace(card, picture=frame) if card.id == card_id else card

@@ -84,17 +84,18 @@ const reel = {
 
   fetch() {
     while (this.loading < 6) {
-      const next = this.next("frames", this.ready) ?? this.next("sketch", this.ready ? 0 : this.sketched);
+      // Frames come in order: of those that are not there yet, the sketch.
+      const next = this.next("frames", 0, this.ready) ?? this.next("sketch", this.ready, this.sketched);
       if (!next) return;
       this.load(...next);
     }
   },
 
-  next(kind, there) {
+  next(kind, from, to) {
     const list = this[kind];
     for (let away = 0; away < this.count; away++) {
       for (const number of [position() + away, position() - away]) {
-        if (number >= 0 && number < there && !list[number]) return [kind, number];
+        if (number >= from && number < to && !list[number]) return [kind, number];
       }
     }
     return null;
@@ -192,7 +193,7 @@ document.addEventListener("keydown", (event) => {
 const GRADES = {
   typical: ["typical", "The model knows the way to others."],
   unusual: ["unusual", "Films work; middles may look a little odd."],
-  far: ["far off", "The ends are yours all the same; middles may look wrong."],
+  far: ["far off", "Middles may look wrong."],
   partial: ["partial", "The walk stops short of noise."],
 };
 
@@ -201,8 +202,10 @@ function words(card) {
   if (!card.found) return ["looking …", "It is being looked for in noise space."];
   if (!card.grade) return [card.verdict ? "no certificate" : "a latent", card.verdict ?? "A latent from a file."];
   const [noise, why] = GRADES[card.grade];
+  const rough = card.comes_back !== "exactly" && parseFloat(card.comes_back.slice(3)) < 40;
+  const ends = rough ? " The film's ends are the picture all the same." : "";
   const back = card.comes_back === "exactly" ? "exact" : `${Math.round(parseFloat(card.comes_back.slice(3)))} dB`;
-  return [`${back} · ${noise}`, `${capital(card.verdict)}. ${why}`];
+  return [`${back} · ${noise}`, `${capital(card.verdict)}. ${why}${ends}`];
 }
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
