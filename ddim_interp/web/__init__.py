@@ -2,9 +2,13 @@
 
     wish        what film is asked for, checked at the edge
     cards       keyframes as they lie on the page
+    attention   how long work looks up, and says how far it is
+    chart       the map between three or four keyframes
     drawing     a film while it is being drawn
     keepsakes   files to take home
+    seeds       what seeds look like
     remembered  inversions done already
+    sketch      the same in few steps
     jobs        one worker: the most urgent first, the newest wins
     studio      all of these together; knows nothing of HTTP
     app         requests, and what the studio does about them

@@ -24,7 +24,7 @@ answered with the one line of the error.
 
 import asyncio
 import json
-import tempfile
+import secrets
 from collections.abc import Mapping
 from concurrent.futures import Future
 from importlib import resources
@@ -163,22 +163,25 @@ class _Desk:
         if self._arriving >= _UPLOADS:
             raise BusyError(f"{_UPLOADS} pictures are arriving already; try again in a moment.")
         self._arriving += 1
+        path = self._folder / secrets.token_hex(8)
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder) as file:
-                size = 0
-                async with asyncio.timeout(_PATIENCE):
-                    async for part in _body(request, MOST_UPLOAD):
-                        size += len(part)
-                        await run_in_threadpool(file.write, part)
-                file.flush()
-                if not size:
-                    raise ArgumentError("No picture came; send the file as the body.")
-                await _outcome(self._studio.upload(Path(file.name), name))
+            await self._receive(request, path)
+            await _outcome(self._studio.upload(path, name))
         except TimeoutError:
             raise HTTPException(408) from None
         finally:
             self._arriving -= 1
+            path.unlink(missing_ok=True)
         return self._now()
+
+    async def _receive(self, request: Request, path: Path) -> None:
+        """Write the body of a request to a file."""
+        with path.open("xb") as file:
+            async with asyncio.timeout(_PATIENCE):
+                async for part in _body(request, MOST_UPLOAD):
+                    await run_in_threadpool(file.write, part)
+        if not path.stat().st_size:
+            raise ArgumentError("No picture came; send the file as the body.")
 
     async def add_seed(self, request: Request) -> Response:
         said = await _json(request)

@@ -1,6 +1,7 @@
 """The socket the page is served from, until a signal says stop. The door of uvicorn."""
 
 import errno
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ def listen(port: int | None) -> socket.socket:
     for candidate in (USUAL_PORT, 0) if port is None else (port,):
         opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if hasattr(signal, "SIGHUP"):  # elsewhere it would let another program in beside us
+            if os.name == "posix":  # elsewhere it would let another program in beside us
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind((HOST, candidate))
             opened.listen(128)

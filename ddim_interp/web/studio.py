@@ -10,38 +10,33 @@ Any thread may call them. The model belongs to the worker's.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ddim_interp.denoiser import CountCalls, Denoiser, Prediction
+from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError, DdimInterpError
-from ddim_interp.images import to_frames
-from ddim_interp.inversion import sample_latents
 from ddim_interp.keyframes import Keyframes, decode_keyframes, find_keyframes
-from ddim_interp.latents import LARGEST_SEED, draw
 from ddim_interp.memory import halve_until_it_fits, ran_out_of_memory
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph
 from ddim_interp.precision import default_batch_size
-from ddim_interp.refinement import FAMILY
-from ddim_interp.schedule import Level
-from ddim_interp.shapes import Frame, Latents
+from ddim_interp.shapes import Frame
+from ddim_interp.web.attention import Attentive, Progress, Watched
 from ddim_interp.web.cards import Card, lay_cards, upload_card
 from ddim_interp.web.chart import CORNERS, Chart
 from ddim_interp.web.drawing import Drawing
 from ddim_interp.web.jobs import Lane, Superseded, Worker
 from ddim_interp.web.keepsakes import Keepsake, Keepsakes
 from ddim_interp.web.remembered import Remembered
+from ddim_interp.web.seeds import AT_ONCE, SeedPictures, check_seed
+from ddim_interp.web.sketch import sketch_of, sketch_plan
 from ddim_interp.web.wish import FilmWish, command_line
 
 __all__ = ["MOST_KEYFRAMES", "SHEET", "Setting", "Studio", "what_happened"]
-
-T = TypeVar("T")
 
 MOST_KEYFRAMES = 32
 SHEET = 16
@@ -55,17 +50,6 @@ _LANES = {
     "keep": Lane(most=3),
     "film": Lane(newest_wins=True),
 }
-_SKETCH_STEPS = 6
-_AT_ONCE = 4  # seeds drawn together: the first ones are to come soon
-_MOST_SEEDS = 128  # pictures of seeds remembered
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """What is being done, and how much of it is."""
-
-    doing: str
-    share: float
 
 
 @dataclass(frozen=True)
@@ -106,9 +90,9 @@ class Studio:
         self._drawing: Drawing | None = None
         self._begun = 0  # films, in all
         self._trouble: str | None = None
-        self._progress: _Progress | None = None
+        self._progress: Progress | None = None
         self._remembered = Remembered()
-        self._seeds: OrderedDict[int, Frame] = OrderedDict()
+        self._seeds = SeedPictures(model)
         self._first_seed: int | None = None
         self._worker = Worker(_LANES)
 
@@ -145,7 +129,7 @@ class Studio:
         Raises:
             ArgumentError: It is no seed, or too many keyframes lie there.
         """
-        self._check_seed(number)
+        check_seed(number)
         self.add(f"seed:{number}")
 
     def upload(self, path: Path, name: str) -> "Future[None]":
@@ -197,7 +181,7 @@ class Studio:
                 "map": chart.describe() if (chart := self._current_chart) else None,
                 "seeds": None
                 if self._first_seed is None
-                else [{"seed": s, "pictured": s in self._seeds} for s in self._offered],
+                else [{"seed": s, "pictured": self._seeds[s] is not None} for s in self._offered],
                 "command": self.command("morph.mp4"),
             }
 
@@ -230,21 +214,25 @@ class Studio:
         Raises:
             ArgumentError: They are no seeds.
         """
-        self._check_seed(first)
-        self._check_seed(first + SHEET - 1)
+        check_seed(first)
+        check_seed(first + SHEET - 1)
         if (depth := self.setting.plan.get("depth") or 1) < 1:
             raise ArgumentError(
                 f"Seeds are pure noise, and depth {depth:g} stops where pictures are still half "
                 "there; add pictures, or leave the depth at 1."
             )
+
+        def draw() -> None:
+            for _ in self._seeds.draw(range(first, first + SHEET), self._watch()):
+                self._worker.glance()
+
         with self._lock:
             self._first_seed = first
-            self._worker.ask("seeds", partial(self._telling, self._draw_seeds))
+            self._worker.ask("seeds", partial(self._telling, draw))
 
     def seed_picture(self, number: int) -> Frame | None:
         """What a seed looks like, if it was drawn."""
-        with self._lock:
-            return self._seeds.get(number)
+        return self._seeds[number]
 
     # ---- the map ----
 
@@ -260,7 +248,7 @@ class Studio:
             ArgumentError: There is no such point, or no map yet.
         """
         chart = self._need_chart(down, across)
-        plan = None if fine else _sketch_plan(self.model, chart.plan, _SKETCH_STEPS)
+        plan = None if fine else sketch_plan(self.model, chart.plan)
         return self._worker.ask("look", lambda: chart.picture(down, across, plan, self._watch()))
 
     def survey(self) -> None:
@@ -270,7 +258,7 @@ class Studio:
             ArgumentError: There is no map yet.
         """
         chart = self._need_chart()
-        plan = _sketch_plan(self.model, chart.plan, _SKETCH_STEPS)
+        plan = sketch_plan(self.model, chart.plan)
 
         def draw() -> None:
             for _ in chart.draw(plan, self._watch()):
@@ -362,11 +350,7 @@ class Studio:
         """A seed that was offered has been drawn already."""
         if card.kind != "seed":
             return card
-        return replace(card, picture=self._seeds.get(int(card.name.removeprefix("seed:"))))
-
-    def _check_seed(self, number: int) -> None:
-        if not 0 <= number <= LARGEST_SEED:
-            raise ArgumentError(f"{number} is no seed; use 0 to {LARGEST_SEED}.")
+        return replace(card, picture=self._seeds[int(card.name.removeprefix("seed:"))])
 
     def _begin(self) -> None:
         """Draw what lies on the table now, and no longer what lay there before."""
@@ -421,7 +405,7 @@ class Studio:
             if self._drawing:  # memory ran out, and all begins again
                 self._drawing.close()
             self._drawing = drawing = Drawing(film)
-        if sketch := _sketch_of(film):
+        if sketch := sketch_of(film):
             for frame in sketch.draw(self._counted(), self._watch("Sketching")):
                 drawing.append("sketch", frame)
         watch = self._watch("Drawing", drawing)
@@ -441,8 +425,8 @@ class Studio:
         frames = decode_keyframes(
             self.model,
             [known[card_id] for card_id in ids],
-            _sketch_plan(self.model, found.plan, Plan.quick().steps),
-            _AT_ONCE,
+            sketch_plan(self.model, found.plan, Plan.quick().steps),
+            AT_ONCE,
             self._watch("Drawing seeds and latents"),
         )
         for card_id, frame in zip(ids, frames, strict=True):
@@ -460,73 +444,20 @@ class Studio:
         elif chart is None or chart.plan != corners.plan:
             self._chart, self._hung = Chart(self.model, corners, self._wish.blend), ids
 
-    def _draw_seeds(self) -> None:
-        """The pictures of the seeds on offer that are not known yet."""
-        with self._lock:
-            fresh = [seed for seed in self._offered if seed not in self._seeds]
-            for seed in {*self._offered} - {*fresh}:
-                self._seeds.move_to_end(seed)  # these are wanted now
-        watch = self._watch()
-        for start in range(0, len(fresh), _AT_ONCE):
-            seeds = fresh[start : start + _AT_ONCE]
-            latents = draw(seeds, self.model.shape)
-            images = sample_latents(self.model, latents, Plan.quick(), watch, self.model.for_frames)
-            with self._lock:
-                self._seeds.update(zip(seeds, to_frames(images), strict=True))
-                while len(self._seeds) > _MOST_SEEDS:
-                    self._seeds.popitem(last=False)
-
     @property
     def _offered(self) -> range:
         return range(self._first_seed or 0, (self._first_seed or 0) + SHEET)
 
     def _counted(self) -> CountCalls:
         """The denoiser for frames, with a glance up before each batch."""
-        return CountCalls(_Attentive(self.model.for_frames, self._worker.glance))
+        return CountCalls(Attentive(self.model.for_frames, self._worker.glance))
 
-    def _watch(self, doing: str = "", drawing: Drawing | None = None) -> "_Watched":
+    def _watch(self, doing: str = "", drawing: Drawing | None = None) -> Watched:
         """Glance up at every step, and say how far the work is, if it has a name."""
-        return _Watched(self._worker.glance, doing, self._say, drawing)
+        return Watched(self._worker.glance, doing, self._say, drawing)
 
-    def _say(self, progress: _Progress) -> None:
+    def _say(self, progress: Progress) -> None:
         self._progress = progress
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """A `Watch` that looks up at every step."""
-
-    glance: Callable[[], None]
-    doing: str
-    say: Callable[[_Progress], None]
-    drawing: Drawing | None
-
-    def __call__(self, items: Iterable[T], total: int, doing: str) -> Iterable[T]:
-        for number, item in enumerate(items):
-            self.glance()
-            # Frames come when the steps of all that are drawn together are done: those tell.
-            if self.doing and doing != "drawing":
-                self.say(_Progress(self.doing, self._share(number / max(1, total))))
-            yield item
-        self.glance()
-
-    def _share(self, steps: float) -> float:
-        if self.drawing is None:
-            return min(1.0, steps)
-        there, count = self.drawing.ready(), self.drawing.count
-        return min(1.0, (there + steps * min(FAMILY, count - there)) / count)
-
-
-@dataclass(frozen=True)
-class _Attentive:
-    """A denoiser that does something before each answer."""
-
-    denoiser: Denoiser
-    before: Callable[[], None]
-
-    def __call__(self, x_t: Latents, t: Level) -> Prediction:
-        self.before()
-        return self.denoiser(x_t, t)
 
 
 def what_happened(bug: Exception) -> str:
@@ -534,21 +465,3 @@ def what_happened(bug: Exception) -> str:
     if ran_out_of_memory(bug):
         return "Memory ran out; use a smaller --batch-size, or close other programs."
     return f"This should not happen: {type(bug).__name__}, {' '.join(str(bug).split())[:200]}"
-
-
-def _sketch_of(film: Morph) -> Morph | None:
-    """The same film in fewer steps, for the eye while it waits; None if it has few itself."""
-    plan = _sketch_plan(film.model, film.plan, _SKETCH_STEPS)
-    if plan == film.plan:
-        return None
-    # What the network said on the whole walk is of no use on this one.
-    each = tuple(replace(keyframe, notes=None) for keyframe in film.keyframes)
-    found = replace(film.found, each=each, plan=plan)
-    return replace(film, found=found, style=replace(film.style, pace="uniform", tolerance=2.0))
-
-
-def _sketch_plan(model: Model, plan: Plan, steps: int) -> Plan:
-    """A plan of few steps that decodes the same latents; itself, if there is none."""
-    few = Plan.quick(steps=steps, depth=plan.depth, dither=plan.dither)
-    begins, would_begin = (each.walk(model.schedule)[0][0] for each in (plan, few))
-    return few if plan.steps > steps and begins == would_begin else plan
