@@ -234,6 +234,7 @@ def test_the_browser_is_started_with_an_address_that_lets_in_once(
     browser, seen = tmp_path / "browser", tmp_path / "seen"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}.part && mv {seen}.part {seen}\n')
     browser.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("BROWSER", f"{browser} %s")
     monkeypatch.setenv("DISPLAY", ":0")
     process = subprocess.Popen(

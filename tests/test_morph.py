@@ -32,6 +32,16 @@ def test_the_ends_are_the_users_own_pictures(tiny, pictures):
         np.testing.assert_array_equal(frame, open_image(path, 16).frame)
 
 
+def test_a_picture_that_is_open_already_is_a_keyframe_like_its_file(tiny, pictures):
+    opened = replace(open_image(pictures[0], 16), name="mine.png")
+    film = tiny.morph([opened, "seed:1"], plan=FAST, frames=4)
+    assert [keyframe.source for keyframe in film.keyframes] == ["mine.png", "seed:1"]
+    named = tiny.morph([pictures[0], "seed:1"], plan=FAST, frames=4)
+    np.testing.assert_array_equal(list(film.draw()), list(named.draw()))
+    with pytest.raises(ArgumentError, match="no full picture"):
+        tiny.morph([opened, opened], plan=FAST, frames=4, paste=True)
+
+
 def test_raw_ends_are_what_the_latents_decode_to(tiny, pictures):
     film = tiny.morph(pictures, plan=FAST, frames=3, raw=True)
     decoded = tiny.sample(film.keyframes[0].state, plan=FAST).images[0]

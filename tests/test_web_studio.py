@@ -20,6 +20,7 @@ from ddim_interp.keyframes import find_keyframes
 from ddim_interp.latent_file import read_latents
 from ddim_interp.sheet import PictureGrid
 from ddim_interp.sinks import read_recipe
+from ddim_interp.sources import in_words
 from ddim_interp.web.cards import plain_name
 from ddim_interp.web.chart import SIDE, Chart
 from ddim_interp.web.drawing import Drawing
@@ -117,10 +118,12 @@ def test_keyframes_are_moved_and_removed(studio: Studio, pictures: list[Path]) -
 
 def test_cards_say_what_the_command_line_says(studio: Studio, pictures: list[Path]) -> None:
     studio.add(str(pictures[0]), "seed:4")
-    picture, seed = rest(studio)["keyframes"]
+    now = rest(studio)
+    picture, seed = now["keyframes"]
     found = find_keyframes(GAUSSIAN, [pictures[0]], Plan(**FEW), 1)
     assert picture["verdict"] == found.each[0].verdict and picture["name"] == "disc.png"
     assert (seed["kind"], seed["verdict"], seed["pictured"]) == ("seed", None, True)
+    assert now["walk"] == in_words(found.plan.describe())
 
 
 def test_a_new_picture_costs_its_own_inversion_and_no_others(

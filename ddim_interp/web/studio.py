@@ -25,6 +25,7 @@ from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph
 from ddim_interp.precision import default_batch_size
 from ddim_interp.shapes import Frame
+from ddim_interp.sources import in_words
 from ddim_interp.web.attention import Attentive, Progress, Watched
 from ddim_interp.web.cards import Card, lay_cards, upload_card
 from ddim_interp.web.chart import CORNERS, Chart
@@ -87,6 +88,7 @@ class Studio:
         self._wish = FilmWish()
         self._chart: Chart | None = None
         self._hung: tuple[str, ...] = ()  # the keyframes that the map hangs on
+        self._walk: str | None = None  # how latents are decoded, in words
         self._drawing: Drawing | None = None
         self._begun = 0  # films, in all
         self._trouble: str | None = None
@@ -174,6 +176,7 @@ class Studio:
             return {
                 "keyframes": [card.describe() for card in self._cards],
                 "wish": self._wish.describe(),
+                "walk": self._walk,
                 "film": drawing and drawing.describe(),
                 "working": bool(self._worker.busy),
                 "progress": progress and {"doing": progress.doing, "share": progress.share},
@@ -419,6 +422,7 @@ class Studio:
             self._cards = tuple(
                 replace(card, keyframe=known.get(card.id, card.keyframe)) for card in self._cards
             )
+            self._walk = in_words(found.plan.describe())
             self._hang(tuple(card.id for card in cards)[:4], found[:4])
             blank = {card.id for card in self._cards if card.picture is None}
         ids = [card.id for card in cards if card.id in blank]

@@ -230,6 +230,7 @@ function show(now) {
   $("progress").style.setProperty("--share", now.progress ? Math.max(0.02, share) : 1);
   $("progress").style.setProperty("--shown", now.progress ? 1 : 0);
   $("status").textContent = status(now);
+  $("walk").textContent = now.walk && now.keyframes.length ? `Decoded by ${now.walk}.` : "";
   showWish(now.wish);
   showKeep(now);
   showMap(now);
