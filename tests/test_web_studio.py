@@ -375,6 +375,16 @@ def test_the_command_makes_the_same_film_to_the_bit(
     assert film.read_bytes() == kept.path.read_bytes()
 
 
+def test_of_pictures_it_is_the_same_film_but_for_rounding(
+    tiny_studio: Studio, tiny: Any, pictures: list[Path]
+) -> None:
+    """Here they are inverted one by one, there together."""
+    sources = [*map(str, pictures), "seed:1"]
+    tiny_studio.add(*sources)
+    film = tiny.morph(sources, plan=Plan(steps=4), frames=6)
+    assert np.abs(frames(tiny_studio).astype(int) - list(film.draw())).max() <= 1
+
+
 def test_a_command_is_safe_to_paste(pictures: list[Path]) -> None:
     names = ["a b.png", "$(rm -rf ~).png", "`x`", "-o.png", "'\"\\", "é.png"]
     line = command_line(names, FilmWish(frames=8, quick=True), "f.mp4", {"--model": "a;b"})
