@@ -129,16 +129,20 @@ def test_it_serves_this_machine_only_and_ends_at_once_leaving_nothing(
 def test_it_ends_in_the_midst_of_work_and_of_requests(started: Any, number: int) -> None:
     page = started("seed:1", "seed:2", "seed:3", "--steps", "900")
     page.get(f"/?token={page.token}")
-    slow = socket.create_connection((page.host, page.port))
     head = f"POST /keyframes/pictures HTTP/1.1\r\nHost: {page.host}:{page.port}\r\n"
     head += f"Authorization: Bearer {page.token}\r\nContent-Length: 100000\r\n\r\nslow"
-    slow.sendall(head.encode())
-    while not any(page.temporary.glob("*/*")) and page.process.poll() is None:
-        time.sleep(0.01)  # until it is arriving
+    slow = []
+    for _ in range(4):
+        slow.append(socket.create_connection((page.host, page.port)))
+        slow[-1].sendall(head.encode())
+    while len([*page.temporary.glob("*/*")]) < 4 and page.process.poll() is None:
+        time.sleep(0.01)  # until they are arriving
+    assert page.raw(head.encode()).startswith(b"HTTP/1.1 429 "), "no fifth one may"
     code, _, err = page.end(number)
     assert code == 128 + number and err.count("\n") == 1 and "Traceback" not in err
     assert list(page.temporary.iterdir()) == []
-    slow.close()
+    for line in slow:
+        line.close()
 
 
 def test_bytes_that_are_no_request_are_refused(started: Any) -> None:
