@@ -312,7 +312,9 @@ function newCard(card) {
     tool("→", `Move ${card.name} to the right`, () => move(card.id, 1)),
     tool("×", `Remove ${card.name}`, () => remove(card.id)),
   );
-  item.append(main, tools, make("div", { className: "name", textContent: card.name }), make("span", { className: "grade" }));
+  const below = [make("div", { className: "name", textContent: card.name }), make("span", { className: "grade" })];
+  below.forEach((each) => each.addEventListener("click", () => choose(card.id))); // the button is for the keyboard, too
+  item.append(main, tools, ...below);
   item.addEventListener("dragstart", (event) => {
     event.dataTransfer.setData("text/x-keyframe", card.id);
     event.dataTransfer.effectAllowed = "move";
