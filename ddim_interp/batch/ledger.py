@@ -38,19 +38,19 @@ _RESULTS, _FAILURES = "results.jsonl", "failures.jsonl"
 
 
 class Ledger:
-    """What has come of a batch: `made`, by name, and what is entered from now on.
+    """What has come of a batch.
 
     Args:
         folder: Where its films are.
-        made: What an earlier run entered, by name.
+        made: What earlier runs entered of films that they made, by name.
     """
 
-    def __init__(self, folder: Path, made: dict[str, Mapping[str, Any]]) -> None:
+    def __init__(self, folder: Path, made: Mapping[str, Mapping[str, Any]]) -> None:
         self.folder = folder
         self.made = made
         self.results = folder / _RESULTS
         self.failures = folder / _FAILURES
-        self._stale = False  # whether there are lines that hold no more
+        self._again: dict[str, bool] = {}  # of those, what was tried anew, and whether it is there
 
     def enter(self, outcome: Outcome) -> None:
         """Write down what came of a film, unless that is known.
@@ -60,12 +60,9 @@ class Ledger:
         """
         if outcome.found:
             return
-        self._stale |= self.made.pop(outcome.name, None) is not None
-        if outcome.failed:
-            append_line(self.failures, _line(outcome.entry))
-        else:
-            self.made[outcome.name] = outcome.entry
-            append_line(self.results, _line(outcome.entry))
+        if outcome.name in self.made:
+            self._again[outcome.name] = not outcome.failed
+        append_line(self.failures if outcome.failed else self.results, _line(outcome.entry))
 
     def tidy(self, *, always: bool = False) -> None:
         """Leave a line for each film that was made, and none that holds no more; or half of one.
@@ -73,10 +70,11 @@ class Ledger:
         Raises:
             StorageError: The disk is full, or fails.
         """
-        if self._stale or (always and self.made):
-            lines = "".join(f"{_line(entry)}\n" for entry in self.made.values())
-            write_bytes(self.results, lines.encode(), overwrite=True)
-            self._stale = False
+        if self._again or (always and self.made):
+            entries = _read(self.results).items()
+            lines = [f"{_line(entry)}\n" for name, entry in entries if self._again.get(name, True)]
+            write_bytes(self.results, "".join(lines).encode(), overwrite=True)
+            self._again = {}
 
 
 @contextmanager
