@@ -17,6 +17,13 @@ from ddim_interp.unet.fused import kernels_on
 __all__ = ["diagnose"]
 
 _LIBRARIES = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface_hub", "click")
+_EXTRAS = {
+    "ray": "batch --workers",
+    "uvicorn": "explore",
+    "diffusers": "latent diffusion models",
+    "lpips": "--metric lpips",
+}
+"""Libraries that need not be there, and what each is for."""
 
 
 def diagnose() -> dict[str, str]:
@@ -27,6 +34,7 @@ def diagnose() -> dict[str, str]:
         "ddim-interp": __version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         **{name: _version(name) for name in _LIBRARIES},
+        **{name: f"{_version(name)}, for {use}" for name, use in _EXTRAS.items()},
         "device": f"{device.type}, {_why(device)}",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "kernels": _kernels(device),

@@ -249,6 +249,7 @@ def test_doctor_tells_versions_and_nothing_private(call):
     facts = json.loads(out)
     assert code == 0 and facts["torch"].startswith(torch.__version__.split("+")[0])
     assert str(Path.home()) not in out and "/" not in facts["hub cache"]
+    assert facts["ray"].endswith(", for batch --workers")
 
 
 @pytest.mark.parametrize(
