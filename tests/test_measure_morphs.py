@@ -27,9 +27,11 @@ def test_every_way_gives_a_middle_for_each_pair(tiny, pictures, monkeypatch):
     assert all(frames.shape == images.shape for frames in ways.values())
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "docs")
     assert ways.keys() == importlib.import_module("write_morphs").WAYS.keys()
-    table = measure.measure_middles(
-        tiny.model, ways.items(), lambda x: perceive(x).double(), perceive(images).double()
-    )
+
+    def see(images):
+        return perceive(images)[:, ::32].double()  # of all of them the distance takes seconds
+
+    table = measure.measure_middles(tiny.model, ways.items(), see, see(images))
     assert table["own samples"]["realism"] == pytest.approx(1, abs=1e-3)
     assert table["the pictures themselves"]["frechet"] == pytest.approx(0, abs=1e-3)
 
