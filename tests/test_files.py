@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import broken_runs
 import pytest
 from broken_runs import modules_of_files
 
@@ -48,32 +49,13 @@ PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 FRAMES = re.compile(r"frame_\d\.png")
 
 
-class FaultyOS:
+class FaultyOS(broken_runs.FaultyOS):
     """`os`, of which the call number `fail_at` (those that change something) fails."""
 
     calls_that_fail = frozenset("open write fsync replace rename unlink mkdir rmdir close".split())
 
     def __init__(self, fail_at: int, number: int) -> None:
-        self.calls = 0
-        self.fail_at = fail_at
-        self.number = number
-        self.failed = ""
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(os, name)
-        if name not in self.calls_that_fail:
-            return function
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            if self.calls != self.fail_at:
-                return function(*args, **kwargs)
-            self.failed = name
-            if name == "close":  # a close that fails has closed all the same
-                function(*args)
-            raise OSError(self.number, os.strerror(self.number))
-
-        return call
+        super().__init__({"fail_at": fail_at, "errno": number})
 
 
 def replace_os(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,7 +486,10 @@ class Signal:
         self.places = 0
         self.where = ""
         self._last: dict[int, str] = {}
-        self._files = {contextlib.__file__, *(module.__file__ for module in modules_of_files())}
+        self._files = {
+            contextlib.__file__,
+            *(module.__file__ for module in modules_of_files()),
+        }
 
     def __call__(self, frame: Any, event: str, _: Any) -> Any:
         if frame.f_code.co_filename not in self._files:
