@@ -348,6 +348,23 @@ def test_without_a_model_no_film_has_failed(tmp_path, seen_by_workers):
         assert not ledger.failures.exists()
 
 
+def test_a_worker_without_room_keeps_no_film(tiny_folder, tmp_path, seen_by_workers, monkeypatch):
+    all_cores = lambda machines, *_: (2, machines[0]["CPU"], 0)  # noqa: E731
+    monkeypatch.setattr("ddim_interp.batch.crew.share_out", all_cores)
+    crew = Crew(Maker(partial(load, tiny_folder)), 2, gpu=False, patience=60)
+    outcomes = list(crew.run([film(tmp_path, "one"), film(tmp_path, "two")]))
+    assert [outcome.failed for outcome in outcomes] == [False, False]
+
+
+def _end_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_die_as_they_begin_are_given_up(tmp_path, seen_by_workers):
+    with pytest.raises(BusyError, match="2 workers died as they began"):
+        list(Crew(Maker(_end_process), 1, gpu=False, tries=2).run([film(tmp_path, "one")]))
+
+
 def test_a_film_that_ends_every_run_is_left_out_in_the_end(tiny_folder, tmp_path, seen_by_workers):
     script = (
         "from test_batch import *\n"
@@ -395,9 +412,10 @@ def test_a_folder_that_is_a_file_holds_no_batch(tmp_path):
     [
         ([{"CPU": 8}], None, None, (1, 8, 0)),
         ([{"CPU": 8}], 3, None, (3, 2, 0)),
-        ([{"CPU": 2}], 5, False, (5, 1, 0)),
+        ([{"CPU": 2}], 5, False, (5, 0.3333, 0)),
         ([{"CPU": 16, "GPU": 4}], None, None, (4, 4, 1)),
         ([{"CPU": 16, "GPU": 1}], 2, True, (2, 8, 0.5)),
+        ([{"CPU": 16, "GPU": 2}], 3, True, (3, 5, 0.5)),
         ([{"CPU": 64}, {"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}], None, None, (4, 4, 1)),
         ([{"CPU": 64}, {"CPU": 8, "GPU": 2}], 3, False, (3, 4, 0)),
     ],

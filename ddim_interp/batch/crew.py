@@ -83,24 +83,28 @@ class Crew:
         self, ray: Any, tasks: Sequence[Task], team: list[Any], hire: Callable[[], Any]
     ) -> Generator[Outcome]:
         waiting, ended = deque(tasks), Counter[str]()
-        running: dict[Any, tuple[int, Task, float]] = {}  # by Ray's reference to what will come
+        running: dict[Any, tuple[int, Task | None, float]] = {}  # by Ray's reference to what comes
 
-        def give_film(place: int, *, anew: bool = False) -> None:
-            """To the worker at a place, or to a new one there."""
+        def begin(place: int) -> None:
+            """Have a worker get ready; it waits until there is room for it, and no film with it."""
+            running[team[place].begin.remote()] = (place, None, math.inf)
+
+        def give_film(place: int) -> None:
             if waiting:
-                if anew:
-                    team[place] = hire()
                 task = waiting.popleft()
-                coming = team[place].make.remote(task)
-                running[coming] = (place, task, time.monotonic())
+                running[team[place].make.remote(task)] = (place, task, time.monotonic())
+
+        def replace(place: int) -> None:
+            team[place] = hire()
+            begin(place)
 
         for place in range(len(team)):
-            give_film(place)
-        while running:
+            begin(place)
+        while waiting or any(task for _, task, _ in running.values()):
             come, _ = ray.wait(list(running), timeout=_GLANCE)
             for coming in come:
                 place, task, _ = running.pop(coming)
-                outcome, died = None, False
+                outcome = None
                 try:
                     outcome = ray.get(coming)
                 except ray.exceptions.RayTaskError as error:
@@ -111,20 +115,27 @@ class Crew:
                             f"No worker can begin ({_last_line(error)}); install this version of "
                             "ddim_interp wherever they are."
                         ) from None
-                    died = True
-                    ended[task.name] += 1
-                    if ended[task.name] < self.tries:
+                    name = task.name if task else ""  # of none, it died as it began
+                    ended[name] += 1
+                    if task is None and ended[name] >= self.tries * len(team):
+                        raise BusyError(
+                            f"{ended[name]} workers died as they began; have fewer --workers, or "
+                            "give more memory."
+                        ) from None
+                    if task and ended[name] < self.tries:
                         waiting.append(task)
-                    else:
+                    elif task:
                         outcome = self._left_out(task, "died")
-                give_film(place, anew=died)
+                    replace(place)
+                else:
+                    give_film(place)
                 if outcome is not None:
                     yield outcome
             for coming, (place, task, since) in list(running.items()):
-                if self.patience is not None and time.monotonic() - since > self.patience:
+                if task and self.patience is not None and time.monotonic() - since > self.patience:
                     del running[coming]
                     ray.kill(team[place])
-                    give_film(place, anew=True)
+                    replace(place)
                     yield self._left_out(task, f"were at it for {self.patience:g} seconds")
 
     def _left_out(self, task: Task, did: str) -> Outcome:
@@ -137,7 +148,7 @@ class Crew:
 
 def share_out(
     machines: Sequence[Mapping[str, float]], workers: int | None, gpu: bool | None
-) -> tuple[int, int, float]:
+) -> tuple[int, float, float]:
     """How many workers there are, and how many cores and GPUs each has.
 
     Args:
@@ -161,9 +172,18 @@ def share_out(
     if workers is None:
         workers = int(sum(each["GPU"] for each in usable)) if gpu else len(usable)
     on_each = math.ceil(workers / len(usable))
-    cores = max(1, int(min(each.get("CPU", 1) for each in usable) // on_each))
-    cards = min(1, min(each["GPU"] for each in usable) / on_each) if gpu else 0
+    cores = _share(min(each.get("CPU", 1) for each in usable), on_each)
+    cards = min(1, _share(min(each["GPU"] for each in usable), on_each)) if gpu else 0
     return workers, cores, cards
+
+
+def _share(things: float, among: int) -> float:
+    """Whole things for each, or such a part of one that there is room for all.
+
+    Ray takes a part from one thing only, and counts in ten-thousandths.
+    """
+    things = max(1, things)
+    return things // among or 10_000 // math.ceil(among / things) / 10_000
 
 
 class _Worker:
@@ -172,8 +192,10 @@ class _Worker:
     def __init__(self, maker: Maker) -> None:
         self._maker = maker
 
-    def make(self, task: Task) -> Outcome:
+    def begin(self) -> None:
         _ = self._maker.pipe  # where there is no model, no film has failed
+
+    def make(self, task: Task) -> Outcome:
         return self._maker.make(task)
 
 
