@@ -26,7 +26,7 @@ from ddim_interp.batch import (
     open_ledger,
     read_table,
 )
-from ddim_interp.batch.crew import share_out
+from ddim_interp.batch.crew import _our_signals, _Worker, share_out
 from ddim_interp.cli.film import film_parameters
 from ddim_interp.errors import (
     ArgumentError,
@@ -354,6 +354,31 @@ def test_a_worker_without_room_keeps_no_film(tiny_folder, tmp_path, seen_by_work
     crew = Crew(Maker(partial(load, tiny_folder)), 2, gpu=False, patience=60)
     outcomes = list(crew.run([film(tmp_path, "one"), film(tmp_path, "two")]))
     assert [outcome.failed for outcome in outcomes] == [False, False]
+
+
+def test_names_of_files_are_meant_from_where_the_batch_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    _Worker(Maker(_no_model), tmp_path)
+    assert Path.cwd() == tmp_path
+    _Worker(Maker(_no_model), tmp_path / "only on the other machine")
+    assert Path.cwd() == tmp_path
+
+
+def test_a_signal_that_ray_has_taken_is_given_back():
+    class Stopped(BaseException):
+        pass
+
+    def stop(number, frame):
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Stopped), _our_signals():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_process():

@@ -8,6 +8,7 @@ On one machine nobody else can speak to the workers: they listen on the loopback
 a token that this run has drawn.
 """
 
+import atexit
 import math
 import os
 import secrets
@@ -69,7 +70,7 @@ class Crew:
             )
 
             def hire() -> Any:
-                return position.remote(self.maker)
+                return position.remote(self.maker, Path.cwd())
 
             team = [hire() for _ in range(min(workers, len(tasks)))]
             try:
@@ -189,8 +190,10 @@ def _share(things: float, among: int) -> float:
 class _Worker:
     """A process with a model."""
 
-    def __init__(self, maker: Maker) -> None:
+    def __init__(self, maker: Maker, here: Path) -> None:
         self._maker = maker
+        with suppress(OSError):  # names of files may be meant from there, where it is
+            os.chdir(here)
 
     def begin(self) -> None:
         _ = self._maker.pipe  # where there is no model, no film has failed
@@ -213,6 +216,8 @@ def _joined(address: str | None) -> Iterator[Any]:
     else:
         short = "/tmp" if Path("/tmp").is_dir() else None  # names of sockets may not be long
         ours = Path(tempfile.mkdtemp(prefix="ddim-", dir=short))
+        # Where Ray is stopped as it begins, it ends what it has begun at exit, before this.
+        atexit.register(shutil.rmtree, ours, ignore_errors=True)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if ours is not None:
         options |= {
@@ -291,7 +296,7 @@ def _prepare(*, alone: bool) -> None:
 
 @contextmanager
 def _our_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it begins; give it back."""
+    """Ray takes SIGTERM for itself when it begins; give it back, also one that has come already."""
     import signal
     import threading
 
@@ -301,6 +306,10 @@ def _our_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except SystemExit:  # what Ray makes of it
+        if callable(stop := before[signal.SIGTERM]):
+            stop(signal.SIGTERM, None)
+        raise
     finally:
         for number, handler in before.items():
             if handler is not None:
