@@ -64,6 +64,7 @@ def open_work(
     order: Mapping[str, Any],
     around: Mapping[str, Any],
     *,
+    anew: bool = False,
     allow_drift: bool = False,
 ) -> Iterator["WorkFolder"]:
     """The work folder of an output; new, or the one an interrupted run left.
@@ -75,6 +76,7 @@ def open_work(
         order: All that decides what is made, as plain JSON values: a folder left by another order
             is refused.
         around: `circumstances`; a folder made under others is refused as well.
+        anew: Take none, and remove what is there.
         allow_drift: Take it nevertheless, and put up with other last bits.
 
     Raises:
@@ -83,6 +85,8 @@ def open_work(
         StorageError: The disk is full, or fails.
     """
     manifest = _plain({"version": _VERSION, "order": order, "around": around})
+    if anew:
+        remove_work(out, _MEMBERS)
     with work_folder(out, _MEMBERS) as folder:
         path = folder / _MANIFEST
         found = read_object(path, OutputError) if path.exists() else None

@@ -27,6 +27,7 @@ from ddim_interp.batch import (
     read_table,
 )
 from ddim_interp.batch.crew import _our_signals, _Worker, share_out
+from ddim_interp.cli.batch import FORMATS
 from ddim_interp.cli.film import film_parameters
 from ddim_interp.errors import (
     ArgumentError,
@@ -63,6 +64,11 @@ def test_a_row_of_keyframes_is_a_film(tmp_path):
     files = (str(tmp_path / "b, c.png"), str(tmp_path / "z.safetensors#2"))
     assert second.sources == ("seed:3", *files)
     assert second.name == "seed3__b__c__z-2"
+
+
+def test_rows_may_end_as_they_did_on_old_macintoshes(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,b\rseed:1,seed:2\rseed:3,seed:4\r")
+    assert [row.name for row in read_table(tmp_path / "t.csv")] == ["seed1__seed2", "seed3__seed4"]
 
 
 def test_titles_name_the_film_and_its_options(tmp_path):
@@ -103,7 +109,13 @@ def test_no_name_leaves_the_folder(tmp_path_factory, cells):
         assert "\n" not in str(refused)
         return
     assert Path(row.name).name == row.name and row.name not in (".", "..", "")
-    assert len(os.fsencode(row.name)) <= 400 and row.name.isprintable()
+    assert len(os.fsencode(row.name)) <= 200 and row.name.isprintable()
+
+
+def test_a_name_is_short_enough_for_any_file_system(tmp_path):
+    cells = [f"{40 * '漢'}{i}.png" for i in range(3)]
+    (row,) = read_table(table_of(tmp_path, ",".join(cells)))
+    assert row.name.startswith("漢") and 190 < len(row.name.encode()) <= 200
 
 
 @pytest.mark.parametrize(
@@ -178,6 +190,15 @@ def test_a_batch_makes_the_films_that_morph_makes(batch, call, tiny_folder, pict
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_film_may_have_any_format(call, tiny_folder, tmp_path, form):
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    fast = ("--model", tiny_folder, "--steps", "2", "--frames", "3", "--format", form)
+    assert call("batch", table, "-o", tmp_path / "films", *fast)[0] == 0
+    suffix = "" if form == "folder" else f".{form}"
+    assert (tmp_path / "films" / f"seed1__seed2{suffix}").exists()
+
+
 def test_a_film_that_fails_stops_no_other(batch, pictures, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
@@ -203,6 +224,69 @@ def test_a_batch_goes_on_and_makes_nothing_twice(batch, refused, pictures, tmp_p
     assert len(report["outputs"]) == report["films"] == 2 and report["failures"] is None
     assert not (tmp_path / "films" / "failures.jsonl").exists()
     assert json.loads(batch(table, "--resume", "--json")[1])["nfe"] == 0
+
+
+def test_a_film_that_somebody_has_changed_is_not_found(batch, tmp_path):
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    assert batch(table)[0] == 0
+    film = tmp_path / "films" / "seed1__seed2.webp"
+    whole = film.read_bytes()
+    at = len(whole) // 3
+    film.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])  # its recipe is whole
+    code, _, err = batch(table, "--resume")
+    assert code == 1 and "not as it was made" in err
+    assert batch(table, "--resume", "--overwrite")[0] == 0 and film.read_bytes() == whole
+    assert json.loads(batch(table, "--resume", "--overwrite", "--json")[1])["found"] == 1
+
+
+def test_a_batch_that_is_begun_anew_goes_on_from_nothing(batch, tmp_path, monkeypatch):
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    folder = tmp_path / "films"
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(self, frame):
+        raise Stopped
+
+    with monkeypatch.context() as broken, pytest.raises(Stopped):
+        broken.setattr("ddim_interp.sinks.film.FrameSink.write", stop)
+        batch(table)
+    assert list(folder.glob(".*.work"))
+    (folder / ".ended-by.json").write_text('{"seed1__seed2": 3}')
+    assert batch(table, "--overwrite", "--steps", "2")[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["results.jsonl", "seed1__seed2.webp"]
+
+
+def test_a_batch_that_has_moved_is_told_from_here(batch, tmp_path, monkeypatch):
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    assert batch(table)[0] == 0
+    (tmp_path / "films").rename(tmp_path / "moved")
+    (tmp_path / "films").symlink_to("moved")
+    results = tmp_path / "films" / "results.jsonl"
+    results.write_text(results.read_text().replace(str(tmp_path), "/elsewhere"))
+    found = json.loads(batch(table, "--resume", "--json")[1])
+    assert found["found"] == 1
+    assert found["outputs"] == [str(tmp_path / "films" / "seed1__seed2.webp")]
+
+
+def test_how_real_a_film_is_can_be_asked_later(batch, tmp_path):
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    assert batch(table)[0] == 0
+    assert batch(table, "--resume", "--realism")[0] == 0
+    (entry,) = lines(tmp_path / "films" / "results.jsonl")
+    assert "realism" in entry
+    assert json.loads(batch(table, "--resume", "--realism", "--json")[1])["found"] == 1
+
+
+def test_no_film_replaces_what_another_is_made_of(call, refused, tiny_folder, pictures, tmp_path):
+    for picture in pictures:
+        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    table = table_of(tmp_path, "a,b,name\nseed:1,ring.png,disc\ndisc.png,seed:2,other\n")
+    fast = ("--model", tiny_folder, "--steps", "2", "--frames", "3", "--format", "png")
+    result = call("batch", table, "-o", tmp_path, *fast, "--overwrite")
+    refused(result, 2, "would replace", "disc.png", "choose")
+    assert (tmp_path / "disc.png").read_bytes() == pictures[0].read_bytes()
 
 
 @pytest.mark.parametrize("change", ["film", "gone", "picture", "option", "line"])

@@ -24,7 +24,7 @@ from ddim_interp.batch.ledger import Ledger, open_ledger
 from ddim_interp.batch.maker import Maker
 from ddim_interp.batch.table import Row, read_table
 from ddim_interp.batch.tally import Tally
-from ddim_interp.batch.task import Outcome, Task
+from ddim_interp.batch.task import Outcome, Task, check_apart
 
 __all__ = [
     "Crew",
@@ -36,6 +36,7 @@ __all__ = [
     "Row",
     "Tally",
     "Task",
+    "check_apart",
     "make_all",
     "open_ledger",
     "read_table",

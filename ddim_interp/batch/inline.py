@@ -5,10 +5,11 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ddim_interp.batch.maker import Maker
 from ddim_interp.batch.task import Outcome, Task
-from ddim_interp.errors import BusyError, DdimInterpError, InputMissingError
+from ddim_interp.errors import BusyError, DdimInterpError
 from ddim_interp.files import write_bytes
 from ddim_interp.strict_json import read_object
 
@@ -35,7 +36,7 @@ class Inline:
     def run(self, tasks: Sequence[Task]) -> Generator[Outcome]:
         """Make them, in order; see `Engine`."""
         _ = self.maker.pipe  # where there is no model, no film has failed
-        ends = _Ends(self.folder / ".ended-by.json")
+        ends = _Ends(self.folder / ".ended-by.json", anew=self.maker.anew)
         for task in tasks:
             if (times := ends.by(task.name)) >= self.tries:
                 error = BusyError(
@@ -52,14 +53,11 @@ class Inline:
 class _Ends:
     """How many runs each film has ended without a word, in a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, anew: bool) -> None:
         self._path = path
-        try:
-            found = read_object(path, BusyError)
-        except InputMissingError:
-            found = {}
-        except DdimInterpError:  # somebody has written into it
-            found = {}
+        found: dict[str, Any] = {}
+        with suppress(DdimInterpError):  # it is not there, or somebody has written into it
+            found = {} if anew else read_object(path, BusyError)
         self._times = {name: times for name, times in found.items() if isinstance(times, int)}
 
     def by(self, name: str) -> int:

@@ -86,7 +86,7 @@ def open_ledger(
     Args:
         folder: Where its films go; it is created, if the folder that it will be in is there.
         resume: Whether to go on with the batch that is there, if one is. What failed is tried anew.
-        overwrite: Whether to begin it anew.
+        overwrite: Whether to begin it anew, if not that.
 
     Raises:
         BusyError: Another run is at this batch.
@@ -102,7 +102,7 @@ def open_ledger(
                 f"{shown(folder)} holds a batch already; go on with it by --resume, begin it anew "
                 "by --overwrite, or choose another folder."
             )
-        made = _read(results) if resume and not overwrite and is_there(results) else {}
+        made = _read(results) if resume and is_there(results) else {}
         for path in [failures] if made else [results, failures]:
             _remove(path)
         ledger = Ledger(folder, made)

@@ -1,15 +1,14 @@
 """Makes one film after another with one model."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ddim_interp.batch.ledger import digest
 from ddim_interp.batch.task import Outcome, Task
-from ddim_interp.errors import DdimInterpError, StorageError
-from ddim_interp.files import sha256_bytes
+from ddim_interp.errors import InputMissingError, OutputError, StorageError
+from ddim_interp.files import sha256_bytes, shown
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.production import identity, produce
 from ddim_interp.recipe import pack
@@ -25,6 +24,7 @@ class Maker:
         load: Gives the model; called once, with the first film.
         batch_size: Pictures in the network at once, at first; by their size when not given.
         overwrite: Whether films that stand there already are replaced.
+        anew: Whether half a film that an earlier run left is begun again, and not gone on with.
         allow_drift: Whether to go on with half a film though versions or threads have changed.
         cache: Whether inversions are remembered: a picture in many films is inverted once.
     """
@@ -32,6 +32,7 @@ class Maker:
     load: Callable[[], DDIMPipeline]
     batch_size: int | None = None
     overwrite: bool = False
+    anew: bool = False
     allow_drift: bool = False
     cache: bool = False
     _full: int = field(default=0, init=False)  # films in a row for which there was no room
@@ -63,14 +64,27 @@ class Maker:
         return outcome
 
     def _found(self, task: Task) -> Outcome | None:
-        """The film, if it stands there as an earlier run made it of the same."""
-        if task.entry is None or self.overwrite:
+        """The film, if it stands there as an earlier run made it of the same.
+
+        Raises:
+            OutputError: Something else stands there, which may not be replaced.
+        """
+        if task.entry is None or task.entry.get("identity") != self._identity(task):
             return None
-        if task.entry.get("identity") != self._identity(task):
+        if task.order.realism and "realism" not in task.entry:  # not asked for then
             return None
-        with suppress(DdimInterpError):
-            if task.entry.get("sha256") == digest(task.order.out):
-                return Outcome(task.entry, found=True, good=bool(task.entry.get("good")))
+        try:
+            same = task.entry.get("sha256") == digest(task.order.out)
+        except InputMissingError:
+            return None
+        if same:
+            entry = {**task.entry, "outputs": [str(task.order.out)]}  # as it is called from here
+            return Outcome(entry, found=True, good=bool(task.entry.get("good")))
+        if not self.overwrite:
+            raise OutputError(
+                f"{shown(task.order.out)} exists, and is not as it was made; move it elsewhere, or "
+                "allow it to be replaced (--overwrite)."
+            )
         return None
 
     def _made(self, task: Task) -> Outcome:
@@ -81,6 +95,7 @@ class Maker:
             batch_size=self.batch_size,
             overwrite=self.overwrite,
             resume=True,  # so that a film of hours is gone on with, too
+            anew=self.anew,
             allow_drift=self.allow_drift,
             cache=self.cache,
             say=said.append,

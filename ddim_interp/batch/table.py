@@ -35,6 +35,7 @@ __all__ = ["Row", "read_table"]
 _SIZE_CAP = 64_000_000  # bytes; some hundred thousand films
 _TITLE = re.compile(r"\s*(?:--)?[^\W\d][\w -]*", re.UNICODE)  # no dot, colon or slash: no keyframe
 _LONGEST = 100  # characters of a name
+_WIDEST = 200  # bytes of it; file systems have 255, and a suffix is to come
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def _read_csv(text: str, path: Path, options: frozenset[str]) -> Iterator[Row]:
         delimiter = "\t"
     else:  # some spreadsheets write semicolons where commas stand in numbers
         delimiter = ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     titles: list[str] | None = None
     begun = False
     try:
@@ -217,7 +220,8 @@ def _may_be_called(name: str) -> bool:
 
 def _name_of(sources: Sequence[str]) -> str:
     """`apple__pear`: what keyframes are called, without folders and suffixes."""
-    return "__".join(map(_stem, sources))[:_LONGEST].strip("_-") or "film"
+    name = "__".join(map(_stem, sources))[:_LONGEST]
+    return name.encode()[:_WIDEST].decode(errors="ignore").strip("_-") or "film"
 
 
 def _stem(source: str) -> str:

@@ -1,14 +1,17 @@
 """One film of many, to be made, and what came of it: plain values, which go to other processes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ddim_interp.errors import DdimInterpError
-from ddim_interp.files import StrPath
+from ddim_interp.errors import ArgumentError, DdimInterpError
+from ddim_interp.files import StrPath, is_there, shown
 from ddim_interp.production.film import FilmOrder
+from ddim_interp.sources import path_of
 
-__all__ = ["Outcome", "Task"]
+__all__ = ["Outcome", "Task", "check_apart"]
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,21 @@ class Outcome:
             "exit_code": error.exit_code if isinstance(error, DdimInterpError) else 70,
         }
         return cls(entry, failed=True, good=False)
+
+
+def check_apart(tasks: Sequence[Task]) -> None:
+    """Refuse films of which one would replace what another is made of.
+
+    Raises:
+        ArgumentError: One would.
+    """
+    films = {Path(os.path.realpath(task.order.out)): task for task in tasks}
+    for task in tasks:
+        for named in filter(None, map(path_of, task.order.sources)):
+            path = Path(os.path.realpath(named)) if is_there(named) else named
+            other = next((films[place] for place in (path, *path.parents) if place in films), task)
+            if other is not task:
+                raise ArgumentError(
+                    f"The film {shown(other.order.out)} would replace {shown(named)}, of which "
+                    f"{shown(task.name)} is made; choose another folder, or another name."
+                )

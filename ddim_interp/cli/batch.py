@@ -83,13 +83,13 @@ def batch(
 
     TABLE is a .csv or .tsv with the keyframes of a film in each row, or a .jsonl with {"keyframes":
     [...]} in each line. Files are meant from its folder. With titles in the first row, `name` is
-    what a film is called, and options of morph (frames, loop, seed …) hold for that row alone;
+    what a film is called, and options of morph (frames, loop, ease …) hold for that row alone;
     those given here hold for all others.
 
     A film that fails stops no other: it is entered in OUT/failures.jsonl, and the rest in
     OUT/results.jsonl. With --resume, what is made is not made again, and what failed is tried anew.
     """
-    from ddim_interp.batch import Tally, make_all, open_ledger, read_table
+    from ddim_interp.batch import Tally, Task, check_apart, make_all, open_ledger, read_table
     from ddim_interp.files import shown
     from ddim_interp.sinks import check_sink
 
@@ -100,14 +100,21 @@ def batch(
     looks = [film | _wishes(row, shown(table)) for row in rows]
     film_order(("seed:0", "seed:1"), out, film).style.check()  # what holds for all
     suffix = "" if form == "folder" else f".{form}"
+    planned = [
+        _plan(row, Path(out, f"{row.name}{suffix}"), look)
+        for row, look in zip(rows, looks, strict=True)
+    ]
+    if run.overwrite:
+        check_apart([each for each in planned if isinstance(each, Task)])
     tally = Tally()
     outputs: list[str] = []
     with open_ledger(out, resume=run.resume, overwrite=run.overwrite) as ledger:
-        check_sink(ledger.folder / f"film{suffix}", fps=film["fps"], overwrite=True)
-        planned = [
-            _plan(row, ledger.folder / f"{row.name}{suffix}", look)
-            for row, look in zip(rows, looks, strict=True)
-        ]
+        check_sink(
+            ledger.folder / f"film{suffix}",
+            fps=film["fps"],
+            frame_count=film["frames"],
+            overwrite=True,
+        )
         engine = _engine(run, ledger.folder, workers, ray_address, tries, timeout)
         try:
             with closing(make_all(planned, engine, ledger, max_failures=max_failures)) as coming:
@@ -176,7 +183,8 @@ def _engine(
     """Who makes the films: this process, unless there are several GPUs, or it is told otherwise."""
     from ddim_interp.batch import Crew, Inline, Maker
 
-    maker = Maker(_loader(run), run.batch_size, run.overwrite, run.allow_drift, run.cache)
+    anew = run.overwrite and not run.resume
+    maker = Maker(_loader(run), run.batch_size, run.overwrite, anew, run.allow_drift, run.cache)
     if workers is None and address is None:
         cards = _cards(run.device)
         if cards < 2:

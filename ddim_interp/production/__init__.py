@@ -120,6 +120,7 @@ def produce(
     batch_size: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    anew: bool = False,
     allow_drift: bool = False,
     cache: bool = False,
     say: Say = unsaid,
@@ -132,6 +133,7 @@ def produce(
         batch_size: Pictures in the network at once, at first; by their size when not given.
         overwrite: Whether an existing output may be replaced.
         resume: Whether to keep what is done until the output is whole, and to go on from it.
+        anew: Whether not to go on from what an earlier run kept, of whatever order it is.
         allow_drift: Whether to go on though versions, threads or batch size have changed.
         cache: Whether inversions are remembered from run to run; see `latent_cache`.
         say: Takes messages for the user.
@@ -154,7 +156,9 @@ def produce(
         keep = forget
         if resume and order.out is not None:
             around = circumstances(pipe.device, pipe.precision, size)
-            work = open_work(order.out, identity(order, model), around, allow_drift=allow_drift)
+            work = open_work(
+                order.out, identity(order, model), around, anew=anew, allow_drift=allow_drift
+            )
             keep = stack.enter_context(work)
         if cache:
             keep = _remembering(order, pipe, size, keep)
