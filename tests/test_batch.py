@@ -249,9 +249,11 @@ def test_a_batch_that_is_begun_anew_goes_on_from_nothing(batch, tmp_path, monkey
     def stop(self, frame):
         raise Stopped
 
-    with monkeypatch.context() as broken, pytest.raises(Stopped):
+    with monkeypatch.context() as broken, pytest.raises(Stopped) as stopped:
         broken.setattr("ddim_interp.sinks.film.FrameSink.write", stop)
         batch(table)
+    (note,) = stopped.value.__notes__
+    assert note == "0 made, 0 found, 0 failed; the same command with --resume goes on from there."
     assert list(folder.glob(".*.work"))
     (folder / ".ended-by.json").write_text('{"seed1__seed2": 3}')
     assert batch(table, "--overwrite", "--steps", "2")[0] == 0

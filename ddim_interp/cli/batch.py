@@ -123,7 +123,10 @@ def batch(
                     outputs += outcome.entry.get("outputs", ())
                     _tell(run, outcome, f"[{number}/{len(rows)}] " if sys.stdout.isatty() else "")
         except BaseException as error:
-            error.add_note(f"{tally.in_words}; the same command with --resume goes on from there.")
+            # instead of what a film alone would say
+            error.__notes__ = [
+                f"{tally.in_words}; the same command with --resume goes on from there."
+            ]
             raise
     run.say(tally.in_words + (f"; see {shown(ledger.failures)}" if tally.failed else ""))
     if run.as_json:
@@ -154,8 +157,8 @@ def _wishes(row: "Row", table: str) -> dict[str, Any]:
             wishes[name] = parameter.type_cast_value(click.Context(batch), text)
         except click.BadParameter as bad:
             raise TableError(
-                f"{table}, line {row.line}, has {name} = {text!r:.60}: {bad.message} "
-                "`ddim-interp morph -h` says what it may be."
+                f"{table}, line {row.line}, has {name} = {text!r:.60}: "
+                f"{bad.message.rstrip('.')}; `ddim-interp morph -h` says what it may be."
             ) from None
     return wishes
 
