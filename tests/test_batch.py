@@ -127,6 +127,8 @@ def test_a_name_is_short_enough_for_any_file_system(tmp_path):
         ("t.csv", "a.png,b.png\na.png,b.png\n", "two films"),
         ("t.csv", "a.png,b.png\nseed:1,seed:x\n", "line 2: .* names no seed"),
         ("t.csv", "a,b,a\n1.png,2.png,3.png\n", "two columns 'a'"),
+        ("t.csv", "a,b,frame\n1.png,2.png,9\n", "call it 'frames'"),
+        ("t.csv", "a,b,no-dither\n1.png,2.png,yes\n", "call it 'dither'"),
         ("t.csv", "a,b\n1.png,2.png,3.png\n", "3 cells for 2 titles"),
         ("t.csv", 'a.png,"b.png\n', "is no CSV"),
         ("t.csv", "a,b,name\n1.png,2.png,../x\n", "letters, digits"),

@@ -107,6 +107,7 @@ def _read_csv(text: str, path: Path, options: frozenset[str]) -> Iterator[Row]:
                     twice = [title for title, n in Counter(titles).items() if n > 1 and title]
                     if twice:
                         raise TableError(f"{shown(path)} has two columns {twice[0]!r}; drop one.")
+                    _check_spelling(titles, path, options)
                     continue
             yield _row_of(cells, titles, line, path, options)
     except csv.Error as error:
@@ -114,6 +115,17 @@ def _read_csv(text: str, path: Path, options: frozenset[str]) -> Iterator[Row]:
             f"{shown(path)}, line {reader.line_num}, is no CSV: {error}; quote cells that hold "
             "commas or quotes."
         ) from None
+
+
+def _check_spelling(titles: Sequence[str], path: Path, options: frozenset[str]) -> None:
+    """Refuse a title that looks like an option misspelt, or its values would pass for keyframes."""
+    known = {*options, "name"}
+    for title in sorted({*titles} - known):
+        if near := get_close_matches(title, known, 1, 0.8):
+            raise TableError(
+                f"{shown(path)} has a column {title!r}; call it {near[0]!r} if that is meant, or "
+                "keyframes something else."
+            )
 
 
 def _row_of(
