@@ -121,6 +121,24 @@ def test_a_ticket_lets_in_once_and_is_no_token(stranger: TestClient) -> None:
     assert stranger.get("/", params={"token": TOKEN}).status_code == 303
 
 
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "a b", "_xsrf=2|ab", "=", "x=\xff", '"'])
+def test_cookies_of_other_programs_do_not_keep_us_out(stranger: TestClient, other: str) -> None:
+    """All ports of a machine share them."""
+    ours = stranger.get("/", params={"token": TOKEN}).headers["set-cookie"].split(";")[0]
+    stranger.cookies.clear()
+    for cookies in (f"{other}; {ours}", f"{ours}; {other}"):
+        answer = stranger.get("/", headers={"Cookie": cookies.encode("latin-1")})
+        assert answer.status_code == 200
+
+
+def test_a_port_that_browsers_do_not_name_is_ours(studio: Studio, folder: Path) -> None:
+    app = make_app(studio, folder, port=80, token=TOKEN)
+    with TestClient(app, base_url="http://127.0.0.1", headers=OURS) as page:
+        assert page.get("/state").status_code == 200
+        ours = {"Origin": "http://127.0.0.1"}
+        assert page.post("/keyframes/seeds", headers=ours, json={"seed": 1}).status_code == 200
+
+
 REQUESTS: list[tuple[str, str]] = [
     ("GET", "/"), ("GET", "/state"), ("GET", "/static/explore.js"), ("HEAD", "/"),
     ("GET", "/keyframes/x.png"), ("PUT", "/keyframes"), ("POST", "/keyframes/seeds"),

@@ -16,10 +16,10 @@ do: run other scripts, stand in a frame, tell where it came from, be read by oth
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
+from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 __all__ = ["Guard"]
@@ -63,7 +63,10 @@ class Guard:
         self._app = app
         self._token = token
         self._ticket = ticket
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        names = ("127.0.0.1", "localhost", "[::1]")
+        self._hosts = {f"{name}:{port}" for name in names}
+        if port == 80:  # which browsers leave out
+            self._hosts.update(names)
         # Cookies know no ports, and another server of ours may run on another one.
         self._cookie = f"ddim_interp_{port}"
 
@@ -117,11 +120,9 @@ class Guard:
         scheme, _, given = (said.only("authorization") or "").partition(" ")
         if scheme.lower() == "bearer":
             return _same(given, self._token)
-        try:
-            morsel = SimpleCookie("; ".join(said.all("cookie"))).get(self._cookie)
-        except CookieError:
-            return False
-        return morsel is not None and _same(morsel.value, self._token)
+        # Other programs of this machine leave theirs beside ours, and not all are well-formed.
+        cookie = cookie_parser("; ".join(said.all("cookie"))).get(self._cookie)
+        return cookie is not None and _same(cookie, self._token)
 
 
 class _Said:
