@@ -1,7 +1,9 @@
 """Who may speak to the page's server, what it is told, and what it answers."""
 
 import json
+import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -331,6 +333,20 @@ def test_a_picture_becomes_a_keyframe_under_its_name(page: TestClient, folder: P
     with Image.open(BytesIO(picture.content)) as image:
         assert image.size == (8, 8) and image.getpixel((0, 0)) == (90, 90, 90)
     assert list(folder.iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_spelled_by_its_bytes(
+    page: TestClient, studio: Studio, tmp_path: Path
+) -> None:
+    named = os.fsencode(tmp_path) + b"/caf\xe9's.png"
+    try:
+        Path(os.fsdecode(named)).write_bytes(png())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    studio.add(os.fsdecode(named), "seed:1")
+    command = page.get("/state").json()["command"]
+    words = ["bash", "-c", command.replace("ddim-interp", "printf '%s\\0'", 1)]
+    assert subprocess.run(words, capture_output=True, check=True).stdout.split(b"\0")[1] == named
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What film does the page ask for? Its choices, checked at the edge, and what they mean elsewhere:
 as a `Style` and a `Plan`, and as the options of `ddim-interp morph` that make the same film."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -153,4 +154,20 @@ def command_line(
             words.append(option)
         elif value is not None:
             words += [option, str(value)]
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    r"""A word for a shell. A file's name that is no UTF-8, which no page can show, by its bytes.
+
+    Example:
+        >>> print(_quoted("caf\udce9's.png"))
+        $'caf\351\047s.png'
+    """
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        plain = set(range(ord(" "), ord("~") + 1)) - set(b"\\'")
+        each = (chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(word))
+        return f"$'{''.join(each)}'"
+    return shlex.quote(word)
