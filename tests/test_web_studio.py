@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -238,6 +239,28 @@ def test_a_bug_is_told_on_the_page_and_the_worker_goes_on(tmp_path: Path) -> Non
         denoiser.mended = True
         studio.add("seed:2")
         assert rest(studio)["trouble"] is None and frames(studio).shape == (60, 8, 8, 3)
+
+
+def test_the_trouble_of_what_nobody_wants_any_more_is_not_told(tmp_path: Path) -> None:
+    class Slow:
+        """A denoiser that fails at its first answer, long after it was asked."""
+
+        asked, answer = threading.Event(), threading.Event()
+
+        def __call__(self, x_t: Any, t: Any) -> Any:
+            if not self.answer.is_set():
+                self.asked.set()
+                self.answer.wait(60)
+                raise TypeError
+            return GaussianDenoiser(variance=0.25)(x_t, t)
+
+    denoiser = Slow()
+    with Studio(replace(GAUSSIAN, denoiser=denoiser), tmp_path, Setting(FEW)) as studio:
+        studio.add("seed:1", "seed:2")
+        assert denoiser.asked.wait(60)
+        studio.wish(FilmWish(frames=5))
+        denoiser.answer.set()
+        assert rest(studio)["trouble"] is None and frames(studio).shape == (5, 8, 8, 3)
 
 
 def test_what_is_named_at_the_start_must_be_there(studio: Studio, tmp_path: Path) -> None:

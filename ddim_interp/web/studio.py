@@ -372,8 +372,10 @@ class Studio:
         try:
             work()
         except DdimInterpError as error:
+            self._worker.glance()  # whether anybody wants to know
             self._trouble = str(error)
         except Exception as bug:
+            self._worker.glance()
             self._trouble = what_happened(bug)
             raise
 
