@@ -61,6 +61,7 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden) soon
 
 let fading = 0;
 function say(message, stays = false) {
+  (dialog.open ? dialog : document.body).append($("toast")); // nothing is seen above a dialog
   $("toast").textContent = message;
   $("toast").hidden = false;
   clearTimeout(fading);
@@ -174,18 +175,21 @@ function play(on) {
   if (playing) { clock = performance.now(); exact = position(); requestAnimationFrame(tick); }
 }
 function tick(now) {
-  if (!playing || !reel.count) return;
-  exact += ((now - clock) / 1000) * (table.wish?.fps ?? 30) * Number($("speed").value);
+  if (!playing) return;
+  if (table.keyframes.length < 2) { play(false); return; }
+  if (reel.count) { // or a new film is on its way
+    exact += ((now - clock) / 1000) * (table.wish?.fps ?? 30) * Number($("speed").value);
+    exact %= reel.count;
+    if (Math.floor(exact) !== position()) { slider.value = Math.floor(exact); paint(); }
+  }
   clock = now;
-  exact %= reel.count;
-  if (Math.floor(exact) !== position()) { slider.value = Math.floor(exact); paint(); }
   requestAnimationFrame(tick);
 }
 $("play").addEventListener("click", () => play(!playing));
 slider.addEventListener("input", () => { play(false); paint(); });
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, button, code, dialog, a");
-  if (event.key === " " && (!typing || event.target === slider)) { event.preventDefault(); play(!playing); }
+  if (event.key === " " && mode === "film" && (!typing || event.target === slider)) { event.preventDefault(); play(!playing); }
 });
 
 // ---- showing what lies on the table ----
@@ -253,12 +257,13 @@ function status(now) {
   return now.working ? "Working" : "";
 }
 
-// Until there is a film: the first keyframe.
+// Until there is a film: what was there before it, or the first keyframe, if no film is to come.
 function showOne(card) {
   $("where").textContent = "";
-  if (!card.pictured || reel.count) return;
+  if (!card.pictured || reel.count || (shown && table.keyframes.length > 1)) return;
   const picture = document.querySelector(`.card[data-id="${card.id}"] img`);
-  if (picture?.complete && picture.naturalWidth && !shown) put(picture, card.name, `card/${card.id}`);
+  $("sketch").hidden = true;
+  if (picture?.complete && picture.naturalWidth) put(picture, card.name, `card/${card.id}`);
 }
 function clear() {
   if (!shown) return;
@@ -424,11 +429,12 @@ form.addEventListener("submit", (event) => event.preventDefault());
 $("frames-range").addEventListener("input", () => { $("frames").value = $("frames-range").value; });
 form.addEventListener("change", () => {
   clearTimeout(pending);
-  pending = setTimeout(async () => {
+  const mine = pending = setTimeout(async () => {
     const wish = readWish();
     // A boomerang of an odd number of frames would stumble where it turns.
     if (wish.ending === "boomerang" && wish.frames % 2) wish.frames++;
     await tell("PUT", "/film", wish);
+    if (pending !== mine) return; // another change came meanwhile, and will be told
     pending = 0;
     asked = "";
     showWish(table.wish);
@@ -591,6 +597,7 @@ $("open-seeds").addEventListener("click", () => {
   else offer(0);
 });
 $("close-seeds").addEventListener("click", () => dialog.close());
+dialog.addEventListener("close", () => document.body.append($("toast")));
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 $("seed-form").addEventListener("submit", (event) => { event.preventDefault(); offer($("first").value); });
 $("first").addEventListener("change", () => offer($("first").value));
