@@ -42,6 +42,11 @@ class Page:
             data: bytes = answer.read()
         return data
 
+    def enter(self) -> None:
+        """Open its address, as a browser and as the script of the page do."""
+        self.get(f"/?token={self.token}")
+        self.browser.addheaders = [("Authorization", f"Bearer {self.token}")]
+
     def raw(self, data: bytes) -> bytes:
         """What comes back for these very bytes."""
         answer = b""
@@ -93,7 +98,7 @@ def started(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def film_of(page: Page) -> Any:
-    page.get(f"/?token={page.token}")
+    page.enter()
     deadline = time.monotonic() + 120
     while True:
         state = json.loads(page.get("/state"))
@@ -128,7 +133,7 @@ def test_it_serves_this_machine_only_and_ends_at_once_leaving_nothing(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_in_the_midst_of_work_and_of_requests(started: Any, number: int) -> None:
     page = started("seed:1", "seed:2", "seed:3", "--steps", "900")
-    page.get(f"/?token={page.token}")
+    page.enter()
     head = f"POST /keyframes/pictures HTTP/1.1\r\nHost: {page.host}:{page.port}\r\n"
     head += f"Authorization: Bearer {page.token}\r\nContent-Length: 100000\r\n\r\nslow"
     slow = []

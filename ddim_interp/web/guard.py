@@ -5,9 +5,14 @@ user of the machine. So each request must
 
     name us          Host is 127.0.0.1, localhost or [::1] with our port: no other name can be made
                      to lead here (DNS rebinding)
-    know the token   in a cookie that no script reads and no other site sends along, or in a header
+    know the token   in a header; for what the browser fetches by itself, the page and pictures that
+                     are named by secrets, a cookie is enough, which no script reads and no other
+                     site sends along
     be ours          what changes something comes from a page of our own, as the browser says by
                      Origin and Sec-Fetch-Site
+
+The cookie is no token, for browsers show it to whatever listens on another port of this machine,
+another user's program among others. The token they keep for the page of one port alone.
 
 All else is refused before anything is looked at. Answers forbid whatever a page could be made to
 do: run other scripts, stand in a frame, tell where it came from, be read by others.
@@ -43,9 +48,11 @@ _SAFE = ("GET", "HEAD")
 # A page elsewhere that leads here by a link: the cookie would not come along on a redirect of that.
 _ENTRANCE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-    '<meta http-equiv="refresh" content="0; url=/"><title>ddim-interp explore</title></head>'
-    '<body><a href="/">ddim-interp explore</a></body></html>'
+    '<meta http-equiv="refresh" content="0; url={0}"><title>ddim-interp explore</title></head>'
+    '<body><a href="{0}">ddim-interp explore</a></body></html>'
 )
+# Fetched by the browser itself, which has no header to tell the token in.
+_SHOWN = ("/static/", "/keyframes/", "/films/", "/maps/", "/seeds/", "/kept/")
 
 
 class Guard:
@@ -69,6 +76,7 @@ class Guard:
             self._hosts.update(names)
         # Cookies know no ports, and another server of ours may run on another one.
         self._cookie = f"ddim_interp_{port}"
+        self._pass = secrets.token_urlsafe(32)  # what it says
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have it answered."""
@@ -90,7 +98,9 @@ class Guard:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             if "token" in query and self._admits(query["token"][0]):
                 return self._let_in(said)
-        if not self._has_token(said):
+        shown = scope["path"] == "/" or scope["path"].startswith(_SHOWN)
+        looks = shown and scope["method"] in _SAFE
+        if not (self._has_token(said) or (looks and self._has_pass(said))):
             return _refuse(
                 "This page belongs to whoever started it; open the address that ddim-interp "
                 "printed, with its token."
@@ -111,18 +121,20 @@ class Guard:
 
     def _let_in(self, said: "_Said") -> Response:
         direct = said.only("sec-fetch-site") in (None, "none", "same-origin")
-        response = RedirectResponse("/", 303) if direct else HTMLResponse(_ENTRANCE)
-        response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+        page = f"/#token={self._token}"  # for its script: what follows # is sent nowhere
+        response = RedirectResponse(page, 303) if direct else HTMLResponse(_ENTRANCE.format(page))
+        response.set_cookie(self._cookie, self._pass, httponly=True, samesite="strict", path="/")
         response.headers["cache-control"] = "no-store"
         return response
 
     def _has_token(self, said: "_Said") -> bool:
         scheme, _, given = (said.only("authorization") or "").partition(" ")
-        if scheme.lower() == "bearer":
-            return _same(given, self._token)
+        return scheme.lower() == "bearer" and _same(given, self._token)
+
+    def _has_pass(self, said: "_Said") -> bool:
         # Other programs of this machine leave theirs beside ours, and not all are well-formed.
         cookie = cookie_parser("; ".join(said.all("cookie"))).get(self._cookie)
-        return cookie is not None and _same(cookie, self._token)
+        return cookie is not None and _same(cookie, self._pass)
 
 
 class _Said:

@@ -13,11 +13,20 @@ let touched = false; // whether the slider has been somewhere
 
 // ---- speaking with the server ----
 
+// Told once, behind the #; then kept where only pages of this very port look.
+let token = new URLSearchParams(location.hash.slice(1)).get("token");
+try {
+  if (token) localStorage.setItem("token", token);
+  else token = localStorage.getItem("token");
+} catch { /* a browser that keeps nothing: for this tab only */ }
+if (location.hash.includes("token=")) history.replaceState(null, "", "/");
+
 class Refusal extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
-async function ask(method, path, body, headers = {}) {
+async function ask(method, path, body, more = {}) {
+  const headers = { ...more, Authorization: `Bearer ${token}` };
   let answer;
   try {
     answer = await fetch(path, { method, body, headers, cache: "no-store" });
