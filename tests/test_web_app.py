@@ -397,6 +397,12 @@ def test_what_is_no_picture_is_refused_and_gone(
     assert page.get("/state").json()["keyframes"] == []
 
 
+def test_a_disk_that_is_full_is_said_to_be(page: TestClient, folder: Path) -> None:
+    folder.rmdir()  # a folder that takes nothing
+    answer = page.post("/keyframes/pictures", content=png())
+    assert answer.status_code == 500 and "took no more" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_file_that_is_too_large_is_not_read_to_its_end(
     page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch, declared: bool

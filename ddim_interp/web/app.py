@@ -176,10 +176,18 @@ class _Desk:
 
     async def _receive(self, request: Request, path: Path) -> None:
         """Write the body of a request to a file."""
-        with path.open("xb") as file:
-            async with asyncio.timeout(_PATIENCE):
-                async for part in _body(request, MOST_UPLOAD):
-                    await run_in_threadpool(file.write, part)
+        try:
+            with path.open("xb") as file:
+                async with asyncio.timeout(_PATIENCE):
+                    async for part in _body(request, MOST_UPLOAD):
+                        await run_in_threadpool(file.write, part)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise StorageError(
+                f"The folder for temporary files took no more: {error.strerror}; free some space, "
+                "or set TMPDIR to another folder."
+            ) from error
         if not path.stat().st_size:
             raise ArgumentError("No picture came; send the file as the body.")
 
