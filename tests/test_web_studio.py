@@ -219,7 +219,9 @@ def test_what_does_not_work_is_told_and_the_next_wish_does(tmp_path: Path) -> No
         assert rest(studio)["trouble"] is None
 
 
-def test_a_bug_is_told_on_the_page_and_the_worker_goes_on(tmp_path: Path) -> None:
+def test_a_bug_is_told_on_the_page_and_the_worker_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Broken:
         """A denoiser that fails, until it is mended."""
 
@@ -234,6 +236,7 @@ def test_a_bug_is_told_on_the_page_and_the_worker_goes_on(tmp_path: Path) -> Non
     with Studio(replace(GAUSSIAN, denoiser=denoiser), tmp_path, Setting(FEW)) as studio:
         studio.add("seed:1")
         assert rest(studio)["trouble"] == "This should not happen: TypeError, two lines"
+        assert "in __call__" in capsys.readouterr().err, "and where, in the terminal"
         studio.offer(0)
         assert not any(seed["pictured"] for seed in rest(studio)["seeds"])
         denoiser.mended = True

@@ -35,7 +35,7 @@ from urllib.parse import unquote
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -265,17 +265,20 @@ async def _body(request: Request, most: int) -> Any:
     """A request's body, part by part.
 
     Raises:
-        HTTPException: It is larger than that (413).
+        HTTPException: It is larger than that (413), or does not end (408).
     """
     declared = request.headers.get("content-length", "0")
     if not declared.isascii() or not declared.isdigit() or int(declared[:20]) > most:
         raise HTTPException(413)
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise HTTPException(413)
-        yield part
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise HTTPException(413)
+            yield part
+    except ClientDisconnect:
+        raise HTTPException(408) from None  # though nobody hears it
 
 
 async def _json(request: Request) -> Mapping[str, Any]:

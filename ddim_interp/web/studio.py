@@ -10,6 +10,7 @@ Any thread may call them. The model belongs to the worker's.
 """
 
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -467,7 +468,8 @@ class Studio:
 
 
 def what_happened(bug: Exception) -> str:
-    """One line on an error that nobody meant."""
+    """One line on an error that nobody meant; where it arose is for the terminal."""
     if ran_out_of_memory(bug):
         return "Memory ran out; use a smaller --batch-size, or close other programs."
+    traceback.print_exception(bug)
     return f"This should not happen: {type(bug).__name__}, {' '.join(str(bug).split())[:200]}"
