@@ -26,7 +26,7 @@ demo: $(VENV)/.core  ## a film that glides from one picture into another
 	@echo "The film is at $(OUT)/morph.mp4"
 
 test: $(VENV)/.test  ## every test that belongs to a push
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 notebooks: $(VENV)/.test  ## runs the notebooks again and keeps their outputs
 	$(BIN)/python notebooks/execute.py

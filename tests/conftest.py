@@ -17,6 +17,14 @@ settings.register_profile("suite", derandomize=True, deadline=None, database=Non
 settings.load_profile("suite")
 
 
+LONGEST = ("test_two_networks", "test_kernels", "test_notebooks", "test_batch", "test_faults")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take longest come first, so that all workers have something to do to the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Sums depend on how threads split them, and the tests themselves run side by side.

@@ -409,12 +409,12 @@ def test_workers_survive_their_films_and_make_the_same_bytes(
     names = ["one", "deadly", "two", "listeners", "endless", "three"]
     tasks = [film(tmp_path, name) for name in names]
     with open_ledger(tmp_path) as ledger:
-        crew = Crew(maker, workers=2, gpu=False, tries=2, patience=25)
+        crew = Crew(maker, workers=2, gpu=False, tries=2, patience=10)
         outcomes = {outcome.name: outcome for outcome in make_all(tasks, crew, ledger)}
     assert set(outcomes) == set(names)
     assert {name for name, outcome in outcomes.items() if outcome.failed} == {"deadly", "endless"}
     assert "died" in outcomes["deadly"].entry["error"]
-    assert "25 seconds" in outcomes["endless"].entry["error"]
+    assert "10 seconds" in outcomes["endless"].entry["error"]
     addresses = outcomes["listeners"].entry["at"]
     assert len(addresses) > 3
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
