@@ -241,9 +241,8 @@ def test_a_film_that_somebody_has_changed_is_not_found(batch, tmp_path):
     assert json.loads(batch(table, "--resume", "--overwrite", "--json")[1])["found"] == 1
 
 
-def test_a_batch_that_is_begun_anew_goes_on_from_nothing(batch, tmp_path, monkeypatch):
-    table = table_of(tmp_path, "seed:1,seed:2\n")
-    folder = tmp_path / "films"
+def stopped_at_a_frame(batch, table, monkeypatch):
+    """What is noted of a batch that is stopped in its first film that has frames."""
 
     class Stopped(BaseException):
         pass
@@ -254,8 +253,23 @@ def test_a_batch_that_is_begun_anew_goes_on_from_nothing(batch, tmp_path, monkey
     with monkeypatch.context() as broken, pytest.raises(Stopped) as stopped:
         broken.setattr("ddim_interp.sinks.film.FrameSink.write", stop)
         batch(table)
-    (note,) = stopped.value.__notes__
-    assert note == "0 made, 0 found, 0 failed; the same command with --resume goes on from there."
+    return stopped.value.__notes__
+
+
+def test_a_batch_that_is_stopped_says_one_way_to_go_on(batch, tmp_path, monkeypatch):
+    table = table_of(tmp_path, "seed:1,gone.png\nseed:1,seed:2\n")
+    assert stopped_at_a_frame(batch, table, monkeypatch) == [
+        "0 made, 0 found, 1 failed; the same command with --resume goes on from there."
+    ]
+
+
+def test_a_batch_that_is_begun_anew_goes_on_from_nothing(batch, tmp_path, monkeypatch):
+    table = table_of(tmp_path, "seed:1,seed:2\n")
+    folder = tmp_path / "films"
+
+    assert stopped_at_a_frame(batch, table, monkeypatch) == [
+        "What was done is kept; the same command goes on from there."
+    ]
     assert list(folder.glob(".*.work"))
     (folder / ".ended-by.json").write_text('{"seed1__seed2": 3}')
     assert batch(table, "--overwrite", "--steps", "2")[0] == 0
@@ -333,6 +347,14 @@ def test_options_that_cannot_be_meant_are_refused_before_anything_is_made(batch,
     refused(batch(tmp_path / "none.csv"), 66, "not there")
     refused(batch(table, "--model", tmp_path / "no"), 66, "no folder")
     assert not list((tmp_path / "films").glob("*.webp"))
+
+
+def test_a_batch_that_cannot_begin_says_why_and_no_more(batch, refused, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = batch(table_of(tmp_path, "seed:1,seed:2\n"), "--workers", "2")
+    refused(result, 2, "or do without --workers.")
+    assert "--resume" not in result[2]
 
 
 def test_a_batch_of_failures_ends_early_if_that_is_wished(batch, tmp_path):

@@ -123,10 +123,10 @@ def batch(
                     outputs += outcome.entry.get("outputs", ())
                     _tell(run, outcome, f"[{number}/{len(rows)}] " if sys.stdout.isatty() else "")
         except BaseException as error:
-            # instead of what a film alone would say
-            error.__notes__ = [
-                f"{tally.in_words}; the same command with --resume goes on from there."
-            ]
+            if tally != Tally():  # instead of what a film alone would say
+                error.__notes__ = [
+                    f"{tally.in_words}; the same command with --resume goes on from there."
+                ]
             raise
     run.say(tally.in_words + (f"; see {shown(ledger.failures)}" if tally.failed else ""))
     if run.as_json:
