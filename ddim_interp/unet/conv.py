@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ddim_interp.unet.derived import Derived
-from ddim_interp.unet.fused import is_channels_last, is_for_gpu, kernels_for
+from ddim_interp.unet.fused import kernels_for
+from ddim_interp.unet.placement import is_channels_last, is_for_gpu
 from ddim_interp.unet.split import convolve_split, kernels_to_split
 from ddim_interp.unet.winograd import can_halve, convolve_halved, halved_weights
 

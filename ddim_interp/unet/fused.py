@@ -9,27 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ddim_interp.unet import native
+from ddim_interp.unet.placement import is_channels_last
 
 __all__ = [
     "Convolution",
     "has_kernels",
-    "is_channels_last",
-    "is_for_gpu",
     "kernels_for",
     "kernels_on",
     "native_for",
     "residual",
 ]
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether channels lie beside each other, and could lie otherwise; one pixel's do both."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def is_for_gpu(x: Tensor) -> bool:
-    """Whether a GPU is to answer, as fast as it can: nobody wants gradients, or compiles it."""
-    return x.is_cuda and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 class Convolution(Protocol):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ddim_interp.unet.fused import is_for_gpu
+from ddim_interp.unet.placement import is_for_gpu
 
 __all__ = ["is_remembering", "memory", "recall", "remember", "remembering"]
 

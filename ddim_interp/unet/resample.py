@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
-from ddim_interp.unet.fused import is_for_gpu
+from ddim_interp.unet.placement import is_for_gpu
 
 __all__ = [
     "CornerConv2d",
