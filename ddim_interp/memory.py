@@ -5,7 +5,10 @@ from typing import TypeVar
 
 from ddim_interp.errors import BusyError
 
-__all__ = ["halve_until_it_fits", "ran_out_of_memory"]
+__all__ = ["OUT_OF_MEMORY", "halve_until_it_fits", "ran_out_of_memory"]
+
+OUT_OF_MEMORY = "Memory ran out; use a smaller --batch-size, or close other programs."
+"""What its user is told when it ran out for good."""
 
 T = TypeVar("T")
 

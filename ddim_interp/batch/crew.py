@@ -210,6 +210,7 @@ def _last_line(error: BaseException) -> str:
 def _joined(address: str | None) -> Iterator[Any]:
     """Ray, with a cluster to speak to: the one at an address, or one of this process alone."""
     _prepare(alone=address is None)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     ours = None
     if address is not None:
         _check_answers(address)
@@ -218,8 +219,6 @@ def _joined(address: str | None) -> Iterator[Any]:
         ours = Path(tempfile.mkdtemp(prefix="ddim-", dir=short))
         # Where Ray is stopped as it begins, it ends what it has begun at exit, before this.
         atexit.register(shutil.rmtree, ours, ignore_errors=True)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if ours is not None:
         options |= {
             "include_dashboard": False,
             "object_store_memory": 100 * 2**20,  # names and numbers need no more

@@ -128,7 +128,7 @@ def digest(out: StrPath) -> str:
 def _read(results: Path) -> dict[str, Mapping[str, Any]]:
     """Entries by name, the last one where there are several; lines that are none are left out."""
     entries: dict[str, Mapping[str, Any]] = {}
-    for line in read_lines(results, OutputError):
+    for line in read_lines(results):
         try:
             entry = parse_object(line, results.name, TableError)
         except TableError:

@@ -15,7 +15,7 @@ import click
 
 from ddim_interp import __version__
 from ddim_interp.errors import DdimInterpError
-from ddim_interp.memory import ran_out_of_memory
+from ddim_interp.memory import OUT_OF_MEMORY, ran_out_of_memory
 from ddim_interp.threads import wait_briefly
 
 __all__ = ["COMMANDS", "main"]
@@ -203,7 +203,7 @@ def _run() -> int:
         raise
     except (MemoryError, RuntimeError) as error:
         if ran_out_of_memory(error):
-            return _say("Memory ran out; use a smaller --batch-size, or close other programs.", 75)
+            return _say(OUT_OF_MEMORY, 75)
         raise
 
 

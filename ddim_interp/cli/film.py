@@ -1,7 +1,7 @@
 """What a film looks like: the options of `morph`, which `batch` shares, and the order they make."""
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,6 +96,7 @@ _film_options = options.stack(
 )
 
 
+@cache
 def film_parameters() -> dict[str, click.Parameter]:
     """The options by the names of their values."""
 

@@ -8,7 +8,7 @@ run left without its end is not read.
 import os
 from pathlib import Path
 
-from ddim_interp.errors import DdimInterpError, LatentsError
+from ddim_interp.errors import OutputError
 from ddim_interp.files.names import StrPath
 from ddim_interp.files.reading import open_input
 from ddim_interp.files.trouble import storing
@@ -52,14 +52,14 @@ def append_line(path: StrPath, line: str) -> None:
             os.close(descriptor)
 
 
-def read_lines(path: StrPath, error: type[DdimInterpError] = LatentsError) -> list[bytes]:
+def read_lines(path: StrPath) -> list[bytes]:
     """The whole lines of a file, without their ends.
 
     Raises:
         InputMissingError: There is no such file.
-        error: Something else than a file stands there.
+        OutputError: Something else than a file stands there.
         StorageError: It cannot be read.
     """
-    with open_input(path, error) as file:
+    with open_input(path, OutputError) as file:
         *whole, _ = file.read().split(b"\n")
     return whole

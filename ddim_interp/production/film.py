@@ -65,7 +65,7 @@ class FilmOrder:
             "plan": self.plan.describe(),
             "style": asdict(self.style),
             "keyframes": [fingerprint(source) for source in self.sources],
-            **self._look(model),
+            **self.look(model),
         }
 
     def make(self, attempt: Attempt) -> Product:
@@ -84,7 +84,7 @@ class FilmOrder:
             if keyframe.certificate:
                 attempt.say(f"{keyframe.source}: {keyframe.certificate.verdict}")
         counted = CountCalls(film.model.for_frames)
-        look = self._look(film.model)
+        look = self.look(film.model)
         recipe = {**film.recipe(), **look}
         meter = Speedometer(find_metric(self.style.metric))
         if not attempt.is_made(lambda: is_finished(self.out, recipe)):
@@ -112,7 +112,8 @@ class FilmOrder:
         good = all(keyframe.good for keyframe in film.keyframes)
         return Product(film.model, film.nfe + counted.nfe, facts, good)
 
-    def _look(self, model: Model) -> dict[str, Any]:
+    def look(self, model: Model) -> dict[str, Any]:
+        """What its file says of it, besides what the morph says."""
         # A full picture, with its square put back, is as large as the user wants to see it.
         upscale = self.upscale or (
             1 if self.style.paste else default_upscale(*model.picture_shape[1:])

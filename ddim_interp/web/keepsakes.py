@@ -13,8 +13,9 @@ from typing import Any
 from ddim_interp.errors import ArgumentError
 from ddim_interp.keyframes import join_states, note_of
 from ddim_interp.latent_file import write_latents
+from ddim_interp.production.film import FilmOrder
 from ddim_interp.shapes import Frame
-from ddim_interp.sinks import check_sink, default_upscale, open_sink, write_picture
+from ddim_interp.sinks import check_sink, open_sink, write_picture
 from ddim_interp.web.drawing import Drawing
 
 __all__ = ["FORMATS", "Keepsake", "Keepsakes"]
@@ -108,11 +109,11 @@ class Keepsakes:
                 lambda: write_latents(path, state, film.model, found.plan, notes),
             )
         drawing.check()
-        upscale = default_upscale(*film.model.picture_shape[1:])
+        look = FilmOrder((), path, film.plan, film.style, float(fps)).look(film.model)
+        upscale = look["upscale"]
         check_sink(path, fps=fps, frame_count=drawing.count, upscale=upscale)
 
         def write() -> None:
-            look = {"fps": float(fps), "upscale": upscale, "repair": None}
             with open_sink(
                 path,
                 fps=fps,

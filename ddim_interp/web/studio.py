@@ -21,7 +21,7 @@ from typing import Any
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.errors import ArgumentError, DdimInterpError
 from ddim_interp.keyframes import Keyframes, decode_keyframes, find_keyframes
-from ddim_interp.memory import halve_until_it_fits, ran_out_of_memory
+from ddim_interp.memory import OUT_OF_MEMORY, halve_until_it_fits, ran_out_of_memory
 from ddim_interp.model import Model, Plan
 from ddim_interp.morph import Morph
 from ddim_interp.precision import default_batch_size
@@ -470,6 +470,6 @@ class Studio:
 def what_happened(bug: Exception) -> str:
     """One line on an error that nobody meant; where it arose is for the terminal."""
     if ran_out_of_memory(bug):
-        return "Memory ran out; use a smaller --batch-size, or close other programs."
+        return OUT_OF_MEMORY
     traceback.print_exception(bug)
     return f"This should not happen: {type(bug).__name__}, {' '.join(str(bug).split())[:200]}"
