@@ -288,7 +288,9 @@ def test_an_option_that_several_commands_take_is_spelled_once():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.option"
     )
     twice = {name for name, times in spelled.items() if times > 1}
-    assert twice == {"--steps", "--seeds", "--columns", "--config"}, "each its own"
+    assert twice == {"--steps", "--seeds", "--columns", "--config", "--fps", "--upscale"}, (
+        "each its own"
+    )
     assert {"--json", "--class-label"} <= spelled.keys()
 
 

@@ -25,8 +25,8 @@ TEXTS = [
     *sorted(DOCS.parent.glob("ddim_interp/assets/*/README.md")),
 ]
 PLUMBING = {
-    "__main__", "allocator", "as_mapping", "c_library", "cli", "files", "keep", "kept_file",
-    "pages", "pchip", "progress", "span", "spool", "strict_json", "tensors", "threads",
+    "__main__", "allocator", "as_mapping", "c_library", "cli", "decoding", "files", "keep",
+    "kept_file", "pages", "pchip", "progress", "span", "spool", "strict_json", "tensors", "threads",
     "unet", "user_cache", "watch", "web",
 }  # fmt: skip
 """Modules that only other modules call; the rest is in the reference."""

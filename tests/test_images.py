@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from ddim_interp import files, images
+from ddim_interp import decoding, files
 from ddim_interp.errors import (
     ArgumentError,
     ImageError,
@@ -512,7 +512,7 @@ def test_no_picture_is_made_of_what_is_no_number(value: float, dtype: torch.dtyp
 
 
 def test_the_cap_is_of_pixels_not_of_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
     open_image(Image.new("RGB", (100, 1)), 1)
     with pytest.raises(ImageError, match="more than 100 pixels"):
         open_image(Image.new("RGB", (101, 1)), 1)

@@ -23,7 +23,7 @@ LAYERS = [
         "user_cache",
     },
     {"files", "strict_json", "recipe", "tensors", "span"},
-    {"c_library"},
+    {"c_library", "decoding"},
     {
         "schedule",
         "latents",
@@ -52,6 +52,7 @@ LAYERS = [
         "recorded",
         "compiled",
         "display",
+        "footage",
     },
     {"solver"},
     {"trajectory", "pace", "learned"},
@@ -72,7 +73,7 @@ LAYERS = [
 ]
 
 DOORS = {
-    "PIL": {"images", "sinks", "display", "verbs", "sources", "bench"},  # types only
+    "PIL": {"decoding", "images", "sinks", "display", "verbs", "sources", "bench"},
     "av": {"sinks"},
     "imageio": {"sinks"},
     "safetensors": {"tensors"},

@@ -218,7 +218,7 @@ def test_a_latent_file_is_not_replaced_by_one_of_its_latents(
     z = tmp_path / "z.safetensors"
     produce(LatentsOrder(("seed:1",), z, Plan(2)), lambda: load(tiny_folder))
     order = LatentsOrder((f"{z}#0",), z, Plan(2))
-    with pytest.raises(ArgumentError, match=r"is the input .*#0"):
+    with pytest.raises(ArgumentError, match=r"is the input .*z.safetensors"):
         produce(order, lambda: pytest.fail("the model was loaded"), overwrite=True)
 
 

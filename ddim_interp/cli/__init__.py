@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "sample": "Draw pictures from seeds or latents.",
     "grid": "Fill a grid between four corners.",
     "batch": "Make a film for each row of a table.",
+    "encode": "Write finished frames as another film.",
     "check": "Measure how far a model can be trusted.",
     "bench": "Measure speed and fidelity on this machine.",
     "explore": "Explore noise space on a page in the browser.",

@@ -47,6 +47,7 @@ __all__ = [
     "Seeds",
     "blend_option",
     "dither_option",
+    "echo_path",
     "fetch",
     "json_option",
     "offline_option",
@@ -363,9 +364,9 @@ class Run:
             click.echo(_tame(line))
 
     def echo_output(self, path: str) -> None:
-        """Where the output is, on stdout: to the letter where a program reads it."""
+        """Where the output is, on stdout, where that is not for JSON."""
         if not self.as_json:
-            click.echo(_tame(path) if sys.stdout.isatty() else path)
+            echo_path(path)
 
     def say(self, message: str) -> None:
         """A message for the user, on stderr."""
@@ -409,6 +410,11 @@ def say(message: str, quiet: bool = False) -> None:
     """A message for the user, on stderr."""
     if not quiet:
         click.echo(_tame(message), err=True)
+
+
+def echo_path(path: str) -> None:
+    """Where an output is, on stdout: to the letter where a program reads it."""
+    click.echo(_tame(path) if sys.stdout.isatty() else path)
 
 
 def _tame(line: str) -> str:

@@ -25,12 +25,13 @@ interrupted, begins again.
 from ddim_interp.files.journal import append_line, read_lines
 from ddim_interp.files.names import StrPath, is_there, shown
 from ddim_interp.files.parts import open_part, sweep_orphans
-from ddim_interp.files.reading import open_input, sha256_bytes, sha256_file
+from ddim_interp.files.reading import list_input, open_input, sha256_bytes, sha256_file
 from ddim_interp.files.trouble import DISK_ERRORS, disk_remedy
 from ddim_interp.files.unfinished import claim, remove_work, work_folder, work_place
 from ddim_interp.files.writing import (
     atomic_file,
     atomic_folder,
+    check_not_input,
     check_output,
     make_folder,
     write_bytes,
@@ -42,10 +43,12 @@ __all__ = [
     "append_line",
     "atomic_file",
     "atomic_folder",
+    "check_not_input",
     "check_output",
     "claim",
     "disk_remedy",
     "is_there",
+    "list_input",
     "make_folder",
     "open_input",
     "open_part",

@@ -4,17 +4,21 @@ A name may be wrong, or something else than a file may stand there: that is told
 read, and without waiting on a pipe.
 """
 
+# pathlib would go around the name `os`
+# ruff: noqa: PTH208
+
 import errno
 import hashlib
 import io
 import os
 import stat
+from pathlib import Path
 
 from ddim_interp.errors import DdimInterpError, ImageError, InputMissingError, StorageError
 from ddim_interp.files.names import StrPath, shown
 from ddim_interp.files.trouble import DISK_ERRORS, reason
 
-__all__ = ["open_input", "sha256_bytes", "sha256_file"]
+__all__ = ["list_input", "open_input", "sha256_bytes", "sha256_file"]
 
 # Errors that are not the fault of a name:
 _PASSING = DISK_ERRORS | {errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -54,6 +58,25 @@ def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.B
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise error(f"{shown(path)} is {kind}; give a file.")
     return os.fdopen(descriptor, "rb")
+
+
+def list_input(path: StrPath) -> list[Path]:
+    """What lies in a folder, in no order.
+
+    Raises:
+        InputMissingError: There is no such folder, or it may not be read.
+        StorageError: The device failed.
+    """
+    try:
+        return [Path(path, name) for name in os.listdir(path)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputMissingError(f"{shown(path)} is no folder; check the name.") from None
+    except PermissionError:
+        raise InputMissingError(
+            f"{shown(path)} may not be read by this user; change its permissions."
+        ) from None
+    except OSError as cause:
+        raise _reading_error(path, cause) from cause
 
 
 def sha256_bytes(data: bytes) -> str:

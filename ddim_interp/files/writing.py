@@ -11,11 +11,11 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ddim_interp.errors import BusyError, OutputError
+from ddim_interp.errors import ArgumentError, BusyError, OutputError
 from ddim_interp.files.names import StrPath, shown
 from ddim_interp.files.parts import (
     create_part,
@@ -29,7 +29,14 @@ from ddim_interp.files.parts import (
 )
 from ddim_interp.files.trouble import creating, storing
 
-__all__ = ["atomic_file", "atomic_folder", "check_output", "make_folder", "write_bytes"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "check_not_input",
+    "check_output",
+    "make_folder",
+    "write_bytes",
+]
 
 
 def check_output(
@@ -57,6 +64,27 @@ def check_output(
             _discard(probe)
         finally:
             _discard(probe)
+
+
+def check_not_input(path: StrPath, inputs: Iterable[StrPath]) -> None:
+    """Refuse an output that would replace what it is to be made of.
+
+    Args:
+        path: The file or folder to be.
+        inputs: What is read for it; none may be it, or lie in it.
+
+    Raises:
+        ArgumentError: One does.
+    """
+    out = Path(os.path.realpath(path))
+    for each in inputs:
+        read = Path(os.path.realpath(each))
+        if out in (read, *read.parents):
+            does = "is" if out == read else "holds"
+            raise ArgumentError(
+                f"The output {shown(path)} {does} the input {shown(each)}, which would be lost; "
+                "give the output another name."
+            )
 
 
 @contextmanager

@@ -9,16 +9,13 @@ another process. There is one kind for each command, in a module of its own. `pr
 of them out; nothing here prints, and nothing parses options.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from ddim_interp.errors import ArgumentError
-from ddim_interp.files import StrPath, claim, shown
+from ddim_interp.files import StrPath, check_not_input, claim
 from ddim_interp.keep import Keep, forget
 from ddim_interp.keyframes import Keyframes
 from ddim_interp.latent_cache import LatentCache, latent_cache_folder
@@ -146,7 +143,9 @@ def produce(
     """
     started = time.monotonic()
     order.check(replace=overwrite or resume)
-    _check_apart(order)
+    if order.out is not None:
+        inputs = filter(None, map(path_of, getattr(order, "sources", ())))
+        check_not_input(order.out, inputs)
     with ExitStack() as stack:
         if order.out is not None:
             stack.enter_context(claim(order.out))
@@ -180,24 +179,6 @@ def produce(
         "batch_size": size,
     }
     return Product(product.model, product.nfe, product.facts, product.good, head)
-
-
-def _check_apart(order: Order) -> None:
-    """Refuse an output that would replace one of the order's own sources."""
-    if order.out is None:
-        return
-    out = Path(os.path.realpath(order.out))
-    for source in getattr(order, "sources", ()):
-        named = path_of(source)
-        if named is None:
-            continue
-        path = Path(os.path.realpath(named))
-        if out in (path, *path.parents):
-            does = "is" if out == path else "holds"
-            raise ArgumentError(
-                f"The output {shown(order.out)} {does} the input {shown(str(source))}, which would "
-                "be lost; give the output another name."
-            )
 
 
 def identity(order: Order, model: Model) -> dict[str, Any]:

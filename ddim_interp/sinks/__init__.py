@@ -39,7 +39,7 @@ from ddim_interp.sinks.filmstrip import FILMSTRIP, contact_sheet
 from ddim_interp.sinks.folder import FOLDER
 from ddim_interp.sinks.gif import GIF
 from ddim_interp.sinks.png import write_picture
-from ddim_interp.sinks.reading import read_recipe
+from ddim_interp.sinks.reading import find_recipe, read_recipe
 from ddim_interp.sinks.webp import WEBP
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "check_sink",
     "contact_sheet",
     "default_upscale",
+    "find_recipe",
     "open_sink",
     "read_recipe",
     "write_picture",

@@ -10,7 +10,7 @@ from ddim_interp.files import StrPath, is_there, open_input, shown
 from ddim_interp.recipe import MAX_RECIPE_BYTES, from_xmp, unpack
 from ddim_interp.sinks.folder import RECIPE
 
-__all__ = ["read_recipe"]
+__all__ = ["find_recipe", "read_recipe"]
 
 
 def read_recipe(path: StrPath) -> dict[str, Any]:
@@ -31,11 +31,23 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
         ...     read_recipe(f"{folder}/a.png")
         {'seed': 7}
     """
+    recipe = find_recipe(path)
+    if recipe is None:
+        raise ImageError(f"{shown(path)} carries no recipe; only outputs of ddim_interp do.")
+    return recipe
+
+
+def find_recipe(path: StrPath) -> dict[str, Any] | None:
+    """The recipe inside a file or folder, as `read_recipe` has it; None if it carries none.
+
+    Raises:
+        ImageError: It is damaged, or not a kind of file that can carry one.
+        InputMissingError: There is no such file.
+    """
     inside = Path(path, RECIPE)  # where a folder has it
-    nothing = f"{shown(path)} carries no recipe; only outputs of ddim_interp do."
     is_folder = is_there(path) and Path(path).is_dir()
     if is_folder and not inside.exists():
-        raise ImageError(nothing)
+        return None
     with open_input(inside if is_folder else path) as file:
         try:
             text = file.read(MAX_RECIPE_BYTES + 1) if is_folder else _find(file)
@@ -51,9 +63,7 @@ def read_recipe(path: StrPath) -> dict[str, Any]:
                 f"{shown(path)} cannot be read ({type(error).__name__}) and may be cut short; "
                 "copy it again, or make it anew."
             ) from error
-    if text is None:
-        raise ImageError(nothing)
-    return unpack(text, shown(path))
+    return None if text is None else unpack(text, shown(path))
 
 
 def _find(file: BinaryIO) -> str | bytes | None:

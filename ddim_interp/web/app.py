@@ -40,6 +40,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from ddim_interp import __version__
+from ddim_interp.decoding import FORMATS as PICTURES
 from ddim_interp.errors import (
     ArgumentError,
     BusyError,
@@ -48,7 +49,6 @@ from ddim_interp.errors import (
     OutputError,
     StorageError,
 )
-from ddim_interp.images import FORMATS as PICTURES
 from ddim_interp.interpolate import BLENDS
 from ddim_interp.pages import render
 from ddim_interp.shapes import Frame
