@@ -337,6 +337,48 @@ def test_what_has_changed_is_made_anew(batch, pictures, tmp_path, change):
         assert report["found"] == (0 if change == "picture" else 1)
 
 
+def test_parts_make_together_what_one_run_makes(batch, tmp_path):
+    table = table_of(tmp_path, "".join(f"seed:{i},seed:{i + 1}\n" for i in range(5)))
+    folder = tmp_path / "films"
+    assert batch(table)[0] == 0
+    alone = {film.name: film.read_bytes() for film in folder.glob("*.webp")}
+    folder.rename(tmp_path / "alone")
+
+    made = [json.loads(batch(table, "--part", f"{k}/2", "--json")[1]) for k in (1, 2)]
+    assert [part["films"] for part in made] == [3, 2]
+    assert {film.name: film.read_bytes() for film in folder.glob("*.webp")} == alone
+    names = [[line["name"] for line in lines(Path(part["results"]))] for part in made]
+    assert names == [["seed0__seed1", "seed2__seed3", "seed4__seed5"],
+                     ["seed1__seed2", "seed3__seed4"]]  # fmt: skip
+    again = json.loads(batch(table, "--part", "2/2", "--resume", "--json")[1])
+    assert (again["made"], again["found"]) == (0, 2)
+
+    (folder / "seed3__seed4.webp").unlink()
+    whole = json.loads(batch(table, "--resume", "--json")[1])
+    assert (whole["made"], whole["found"]) == (1, 4)
+    assert {film.name: film.read_bytes() for film in folder.glob("*.webp")} == alone
+    entries = lines(folder / "results.jsonl")
+    assert {entry["name"] for entry in entries} == {name.removesuffix(".webp") for name in alone}
+    assert len(entries) == 5
+
+
+def test_parts_stay_out_of_each_other_s_way(batch, refused, tmp_path):
+    table = table_of(tmp_path, "seed:1,gone.png\nseed:1,seed:2\n")
+    folder = tmp_path / "films"
+    with open_ledger(folder, part=(2, 2)) as other:
+        result = batch(table, "--part", "2/2", "--resume")
+        refused(result, 75, "results.2-of-2.jsonl")
+        assert batch(table, "--part", "1/2")[0] == 1
+        other.ends.write_text('{"seed1__seed2": 3}')  # it ended three runs
+    assert [line["name"] for line in lines(folder / "failures.1-of-2.jsonl")] == ["seed1__gone"]
+    assert batch(table, "--part", "1/2", "--resume")[0] == 1
+    assert batch(table, "--part", "2/2", "--resume")[0] == 1
+    assert "3 runs" in lines(folder / "failures.2-of-2.jsonl")[0]["error"]
+    refused(batch(table, "--part", "1/2"), 73, "holds a batch already")
+    for part in ("0/2", "3/2", "1", "1/0", "-1/2", "1/2/3", "a/b"):
+        refused(batch(table, "--part", part), 2, "no part")
+
+
 def test_options_that_cannot_be_meant_are_refused_before_anything_is_made(batch, refused, tmp_path):
     table = table_of(tmp_path, "a,b,frames\nseed:1,seed:2,many\n")
     refused(batch(table), 65, "line 2", "frames = 'many'")
@@ -440,7 +482,9 @@ def test_workers_survive_their_films_and_make_the_same_bytes(
     addresses = outcomes["listeners"].entry["at"]
     assert len(addresses) > 3
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
-    (alone,) = Inline(Maker(partial(load, tiny_folder)), tmp_path).run([film(tmp_path, "alone")])
+    (alone,) = Inline(Maker(partial(load, tiny_folder)), tmp_path / "ends").run(
+        [film(tmp_path, "alone")]
+    )
     assert not alone.failed
     for name in ("one", "two", "three"):
         whole = (tmp_path / "alone.webp").read_bytes()
@@ -452,7 +496,10 @@ def _no_model():
 
 
 def test_without_a_model_no_film_has_failed(tmp_path, seen_by_workers):
-    for engine in (Crew(Maker(_no_model), 1, gpu=False), Inline(Maker(_no_model), tmp_path)):
+    for engine in (
+        Crew(Maker(_no_model), 1, gpu=False),
+        Inline(Maker(_no_model), tmp_path / "ends"),
+    ):
         with open_ledger(tmp_path) as ledger, pytest.raises(ModelError, match="There is none"):
             list(make_all([film(tmp_path, "one")], engine, ledger))
         assert not ledger.failures.exists()
@@ -506,7 +553,7 @@ def test_a_film_that_ends_every_run_is_left_out_in_the_end(tiny_folder, tmp_path
         f"folder, model = Path({str(tmp_path)!r}), Path({str(tiny_folder)!r})\n"
         "tasks = [film(folder, name) for name in ('one', 'deadly', 'two')]\n"
         "with open_ledger(folder, resume=True) as ledger:\n"
-        "    engine = Inline(Odd(partial(load, model)), folder, tries=2)\n"
+        "    engine = Inline(Odd(partial(load, model)), ledger.ends, tries=2)\n"
         "    for outcome in make_all(tasks, engine, ledger):\n"
         "        print(outcome.name, outcome.failed, outcome.found)\n"
     )
@@ -527,7 +574,7 @@ def test_a_disk_that_refuses_everything_ends_the_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(Maker, "_made", refuse)
     tasks = [film(tmp_path, f"film{i}") for i in range(9)]
     with open_ledger(tmp_path) as ledger, pytest.raises(StorageError):
-        list(make_all(tasks, Inline(Maker(lambda: None), tmp_path), ledger))
+        list(make_all(tasks, Inline(Maker(lambda: None), ledger.ends), ledger))
     assert len(made) == Maker.patience
 
 

@@ -83,7 +83,7 @@ def make_all(
         >>> with tempfile.TemporaryDirectory() as folder, open_ledger(folder) as ledger:
         ...     out = ledger.folder / "one.gif"
         ...     order = FilmOrder(("seed:1", "seed:2"), out, Plan(2), Style(frames=4))
-        ...     films = make_all([Task("one", order)], Inline(maker, ledger.folder), ledger)
+        ...     films = make_all([Task("one", order)], Inline(maker, ledger.ends), ledger)
         ...     [(film.name, film.failed) for film in films]
         [('one', False)]
     """

@@ -21,22 +21,22 @@ class Inline:
     """Makes films one after the other, in this process.
 
     A film may end the process that makes it: memory runs out, a library crashes. So what is being
-    made is written down beside the films, and a film that has ended `tries` runs is left out.
+    made is written down in a file, and a film that has ended `tries` runs is left out.
 
     Args:
         maker: Makes them.
-        folder: Where they go.
+        ends: A file for what is being made.
         tries: How many runs a film may end.
     """
 
     maker: Maker
-    folder: Path
+    ends: Path
     tries: int = 3
 
     def run(self, tasks: Sequence[Task]) -> Generator[Outcome]:
         """Make them, in order; see `Engine`."""
         _ = self.maker.pipe  # where there is no model, no film has failed
-        ends = _Ends(self.folder / ".ended-by.json", anew=self.maker.anew)
+        ends = _Ends(self.ends, anew=self.maker.anew)
         for task in tasks:
             if (times := ends.by(task.name)) >= self.tries:
                 error = BusyError(

@@ -1,5 +1,6 @@
 """`ddim-interp batch`: many films from a table."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,23 @@ __all__ = ["batch"]
 FORMATS = ("mp4", "webm", "webp", "apng", "gif", "png", "folder")
 
 
+class _Part(click.ParamType[tuple[int, int]]):
+    """`3/16`: the third of sixteen."""
+
+    name = "part"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value, re.ASCII)
+        part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= part <= parts:
+            self.fail(f"{value!r} is no part; write 3/16 for the third of sixteen.", param, ctx)
+        return part, parts
+
+
 @click.command(epilog="Example:  ddim-interp batch pairs.csv -o films --frames 90 --resume")
 @click.argument("table", type=options.FILE)
 @options.output_option("The folder for the films; a table of what came of them goes there, too.")
@@ -44,6 +62,12 @@ FORMATS = ("mp4", "webm", "webp", "apng", "gif", "png", "folder")
     "--ray-address",
     metavar="HOST:PORT",
     help="A cluster of Ray to have them made by; its machines must see the same files.",
+)
+@click.option(
+    "--part",
+    type=_Part(),
+    metavar="K/N",
+    help="Make every N-th film, from the K-th on: one of N runs that share a table and a folder.",
 )
 @click.option(
     "--tries",
@@ -73,6 +97,7 @@ def batch(
     form: str,
     workers: int | None,
     ray_address: str | None,
+    part: tuple[int, int] | None,
     tries: int,
     timeout: float | None,
     max_failures: int | None,
@@ -97,6 +122,8 @@ def batch(
     if timeout is not None and workers is None and ray_address is None:
         raise click.UsageError("--timeout ends a worker that takes too long; give --workers, too.")
     rows = read_table(table, film_parameters())
+    if part is not None:
+        rows = rows[part[0] - 1 :: part[1]]
     looks = [film | _wishes(row, shown(table)) for row in rows]
     film_order(("seed:0", "seed:1"), out, film).style.check()  # what holds for all
     suffix = "" if form == "folder" else f".{form}"
@@ -108,14 +135,14 @@ def batch(
         check_apart([each for each in planned if isinstance(each, Task)])
     tally = Tally()
     outputs: list[str] = []
-    with open_ledger(out, resume=run.resume, overwrite=run.overwrite) as ledger:
+    with open_ledger(out, part=part, resume=run.resume, overwrite=run.overwrite) as ledger:
         check_sink(
             ledger.folder / f"film{suffix}",
             fps=film["fps"],
             frame_count=film["frames"],
             overwrite=True,
         )
-        engine = _engine(run, ledger.folder, workers, ray_address, tries, timeout)
+        engine = _engine(run, ledger.ends, workers, ray_address, tries, timeout)
         try:
             with closing(make_all(planned, engine, ledger, max_failures=max_failures)) as coming:
                 for number, outcome in enumerate(coming, 1):
@@ -177,7 +204,7 @@ def _plan(row: "Row", out: Path, look: dict[str, Any]) -> "Task | Outcome":
 
 def _engine(
     run: options.Run,
-    folder: Path,
+    ends: Path,
     workers: int | None,
     address: str | None,
     tries: int,
@@ -191,7 +218,7 @@ def _engine(
     if workers is None and address is None:
         cards = _cards(run.device)
         if cards < 2:
-            return Inline(maker, folder, tries)
+            return Inline(maker, ends, tries)
         workers = cards
     kind, _, number = run.device.partition(":")
     if number:
