@@ -114,7 +114,7 @@ def _invert(model: Model, images: Images, watch: Watch, take_notes: bool, plan: 
     floor = None if model.autoencoder is None else model.decode(x_0)
     dither = None
     if plan.dither:
-        dither = grid[-1].noise * draw_for(images, model.shape).to(x_0)
+        dither = grid[-1].noise * draw_for(images, model.shape, plan.seed).to(x_0)
         x_0 = x_0 + dither
     counted = CountCalls(model.denoiser)
     residuals: list[Tensor] = []

@@ -59,12 +59,13 @@ def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Latents:
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
-def draw_for(images: Images, shape: tuple[int, int, int]) -> Latents:
+def draw_for(images: Images, shape: tuple[int, int, int], seed: int = 0) -> Latents:
     """Noise that is each picture's own: the same on any device, in any batch.
 
     Args:
         images: Pictures, (N, …), whose pixels are the seeds.
         shape: (C, H, W) of the noise.
+        seed: Another number, another draw.
 
     Returns: Noise, (N, C, H, W), float32, on the CPU.
 
@@ -75,7 +76,8 @@ def draw_for(images: Images, shape: tuple[int, int, int]) -> Latents:
         (True, False)
     """
     pixels = [image.contiguous().numpy().tobytes() for image in images.float().cpu()]
-    return draw([int(sha256(each).hexdigest()[:15], 16) for each in pixels], shape)
+    salt = str(seed).encode() if seed else b""
+    return draw([int(sha256(each + salt).hexdigest()[:15], 16) for each in pixels], shape)
 
 
 def draw_like_diffusers(

@@ -104,6 +104,8 @@ class Plan:
             noise for something smoother than a picture: its latent comes out too quiet. The noise
             is the picture's own (`draw_for`), is kept with the latent, and is taken off again from
             what that decodes to, so it costs the round trip nothing.
+        seed: Which draw of that noise, and of what a repair adds; a film of other draws is another,
+            a little.
 
     References:
         Ho et al. (2020), Denoising diffusion probabilistic models, arXiv:2006.11239, fig. 9
@@ -123,6 +125,7 @@ class Plan:
     solver: Solver | str = "auto"
     depth: float = 1.0
     dither: bool = True
+    seed: int = 0
 
     def walk(self, schedule: NoiseSchedule) -> tuple[Grid, Solver]:
         """The levels visited, noisy to clean, ending at t = 0, and what steps between them.
@@ -172,7 +175,7 @@ class Plan:
 
         Example:
             >>> Plan.quick(steps=16, solver=None)
-            Plan(steps=16, spacing='focus', solver='adams', depth=1.0, dither=True)
+            Plan(steps=16, spacing='focus', solver='adams', depth=1.0, dither=True, seed=0)
         """
         return cls(steps=12, spacing="focus", solver="adams").but(**wishes)
 
@@ -192,10 +195,17 @@ class Plan:
 
         Example:
             >>> Plan.parse(Plan(30, solver="heun").describe())
-            Plan(steps=30, spacing='log-snr', solver='heun', depth=1.0, dither=True)
+            Plan(steps=30, spacing='log-snr', solver='heun', depth=1.0, dither=True, seed=0)
         """
         read: dict[str, Any] = {}
-        kinds = {"steps": int, "spacing": str, "solver": str, "depth": float, "dither": bool}
+        kinds = {
+            "steps": int,
+            "spacing": str,
+            "solver": str,
+            "depth": float,
+            "dither": bool,
+            "seed": int,
+        }
         for name, kind in kinds.items():
             value = described.get(name) if isinstance(described, dict) else None
             if type(value) is kind and (name != "solver" or value in SOLVERS):
@@ -211,4 +221,5 @@ class Plan:
             "solver": solver,
             "depth": self.depth,
             "dither": self.dither,
+            "seed": self.seed,
         }

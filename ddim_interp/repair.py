@@ -83,7 +83,7 @@ def repair_inversion(
                 "skip fewer."
             )
         x_0 = model.encode(inversion.images)
-        noise = draw_for(inversion.images, model.shape).to(x_0)
+        noise = draw_for(inversion.images, model.shape, plan.seed).to(x_0)
         start = grid[-1 - skipped]
         noised = State(diffuse(x_0, noise, grid[-1], start), start)
         upper = grid[:-skipped]

@@ -74,6 +74,40 @@ def test_a_picture_has_the_same_noise_in_any_batch(dithered):
     assert torch.equal(draw_for(PICTURES.double(), PLAIN.shape), noise), "whatever the precision"
 
 
+def test_another_seed_is_another_latent_of_the_same_picture(dithered):
+    other = invert_images(PLAIN, PICTURES, replace(WITH, seed=5))
+    assert (other.latents - dithered.latents).abs().max() > 0.1
+    assert all(certificate.roundtrip_max_level == 0 for certificate in other.certificates)
+    again = invert_images(PLAIN, PICTURES, replace(WITH, seed=5))
+    assert torch.equal(other.latents, again.latents)
+    assert torch.equal(draw_for(PICTURES, PLAIN.shape, 0), draw_for(PICTURES, PLAIN.shape))
+    undithered = [invert_images(PLAIN, PICTURES, replace(WITHOUT, seed=s)).latents for s in (0, 5)]
+    assert torch.equal(*undithered), "there is nothing to draw"
+
+
+def test_a_seed_is_a_film_of_its_own_and_stands_in_its_recipe(
+    call, tiny_folder, pictures, tmp_path
+):
+    films = {}
+    for seed in (None, 0, 3):
+        out = tmp_path / f"{seed}.png"
+        said = () if seed is None else ("--seed", seed)
+        fast = ("--model", tiny_folder, "--steps", "4", "--frames", "3", *said)
+        assert call("morph", *pictures, "-o", out, *fast)[0] == 0
+        assert json.loads(call("info", out, "--json")[1])["plan"]["seed"] == (seed or 0)
+        with Image.open(out) as strip:
+            films[seed] = np.asarray(strip)
+    assert (films[None] == films[0]).all() and (films[3] != films[0]).any()
+
+
+@pytest.mark.parametrize("command", ["morph", "invert", "grid"])
+def test_a_seed_of_no_noise_is_refused(refused, call, tiny_folder, pictures, tmp_path, command):
+    sources = [*pictures, *pictures] if command == "grid" else pictures
+    out = tmp_path / ("z.safetensors" if command == "invert" else "out.png")
+    said = ("--model", tiny_folder, "--seed", "3", "--no-dither")
+    refused(call(command, *sources, "-o", out, *said), 2, "--seed", "--no-dither")
+
+
 def test_a_state_is_decoded_as_what_it_is_whatever_the_plan_is_called(dithered):
     """`auto` finds pairs, and walks them as such; others take a pair's first half, and all take the
     noise off again."""

@@ -41,7 +41,9 @@ class _Steps(click.ParamType[tuple[int, ...]]):
     help="A solver, or all; may be given several times.  [default: ddim-naive, auto]",
 )
 @options.spacing_option("log-snr")
-@click.option("--seeds", type=options.Seeds(), default="0,1", help="Noise to take there and back.")
+@click.option(
+    "--seeds", "--seed", type=options.Seeds(), default="0,1", help="Noise to take there and back."
+)
 @click.option(
     "--report",
     "report_file",

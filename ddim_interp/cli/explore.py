@@ -23,8 +23,7 @@ __all__ = ["explore"]
     help="Where to listen, on 127.0.0.1 only.  [default: 8346, or a free one]",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
-@options.plan_options
-@options.dither_option()
+@options.inverting_options
 @options.run_options(writes=False, resume=False)
 def explore(
     run: options.Run,
@@ -32,7 +31,6 @@ def explore(
     port: int | None,
     browser: bool,
     wishes: dict[str, Any],
-    dither: bool | None,
 ) -> None:
     """Explore noise space on a page: films under a slider, a map, sheets of seeds.
 
@@ -50,8 +48,7 @@ def explore(
     from ddim_interp.web.studio import Setting
 
     check_sources(keyframes)
-    plan = {**wishes, "dither": dither}
-    setting = Setting(plan, run.batch_size, _spelled(run, plan))
+    setting = Setting(wishes, run.batch_size, _spelled(run, wishes))
 
     def load() -> "Model":
         pipe = run.load()

@@ -92,7 +92,7 @@ _film_options = options.stack(
         help="Also say how real the middles are, beside the pictures at their ends.",
     ),
     options.plan_parameters,
-    options.dither_option(),
+    options.noise_parameters,
 )
 
 
@@ -139,9 +139,10 @@ def film_order(sources: "Sequence[str]", out: "StrPath", film: dict[str, Any]) -
     film = dict(film)
     if film["feather"] is not None and not film["paste"]:
         raise click.UsageError("--feather says how to --paste; give both.")
-    wishes = {name: film.pop(name) for name in (*options.WALK, "dither")}
+    wishes = {name: film.pop(name) for name in (*options.WALK, *options.NOISE)}
     quick, hold, upscale = film.pop("quick"), film.pop("hold"), film.pop("upscale")
     fps, repair, realism = film.pop("fps"), film.pop("repair"), film.pop("realism")
+    options.check_noise(wishes, repair)
     if film["tolerance"] is None and quick:
         film["tolerance"] = QUICK_TOLERANCE
     style = Style(

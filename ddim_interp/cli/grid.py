@@ -17,8 +17,7 @@ __all__ = ["grid"]
 @click.option("--across", type=int, help="Keyframes in a row of a larger table; 2 if not given.")
 @options.blend_option
 @options.raw_option
-@options.plan_options
-@options.dither_option()
+@options.inverting_options
 @options.run_options()
 def grid(
     run: options.Run,
@@ -30,7 +29,6 @@ def grid(
     blend: str,
     raw: bool,
     wishes: dict[str, Any],
-    dither: bool | None,
 ) -> None:
     """Fill a grid between four corners, given in reading order: A B above, C D below.
 
@@ -42,6 +40,6 @@ def grid(
     from ddim_interp.production.grid import GridOrder
     from ddim_interp.sources import plan_for
 
-    plan = plan_for(keyframes, dither=dither, **wishes)
+    plan = plan_for(keyframes, **wishes)
     run.produce(GridOrder(keyframes, out, plan, rows, columns, across, blend, raw))
     run.echo_output(out)

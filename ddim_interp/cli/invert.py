@@ -12,8 +12,7 @@ __all__ = ["invert"]
 @click.command(epilog="Example:  ddim-interp invert a.png b.png -o z.safetensors")
 @click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
-@options.plan_options
-@options.dither_option()
+@options.inverting_options
 @options.repair_option
 @options.strict_option
 @options.run_options()
@@ -22,7 +21,6 @@ def invert(
     images: tuple[str, ...],
     out: str,
     wishes: dict[str, Any],
-    dither: bool | None,
     repair: str | None,
     strict: bool,
 ) -> int:
@@ -34,7 +32,7 @@ def invert(
     from ddim_interp.production.latents import LatentsOrder
     from ddim_interp.sources import plan_for
 
-    plan = plan_for(images, dither=dither, **wishes)
+    plan = plan_for(images, **wishes)
     found = run.produce(LatentsOrder(images, out, plan, repair))
     for image in found.facts["images"]:
         if image["verdict"]:

@@ -1,7 +1,7 @@
 """Every option that means the same to more than one command, spelled once.
 
 --steps --spacing --solver --depth      how to walk the noise axis: a `Plan`
---dither --repair                       what is done to pictures before, to latents after
+--dither --seed --repair                what is done to pictures before, to latents after
 --blend --raw                           what is seen between keyframes, and at them
 --strict                                what a bad verdict means
 -o                                      what to write
@@ -38,6 +38,7 @@ __all__ = [
     "DTYPES",
     "FILE",
     "METRICS",
+    "NOISE",
     "PACES",
     "SOLVERS",
     "SPACINGS",
@@ -46,10 +47,13 @@ __all__ = [
     "Run",
     "Seeds",
     "blend_option",
+    "check_noise",
     "dither_option",
     "echo_path",
     "fetch",
+    "inverting_options",
     "json_option",
+    "noise_parameters",
     "offline_option",
     "output_option",
     "overwrite_option",
@@ -93,7 +97,10 @@ SOLVERS = (
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 WALK = ("steps", "spacing", "solver", "depth")
-"""The options of a `Plan`, by the names of their values."""
+"""The options of a `Plan` that say how to walk, by the names of their values."""
+
+NOISE = ("dither", "seed")
+"""Those that say what pictures are given before."""
 
 
 _AS_FOUND = "[default: as the latents given were found; else"
@@ -218,17 +225,6 @@ plan_parameters = stack(
 )
 
 
-def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of a `Plan`, and hand over those that were given, by name."""
-
-    @wraps(function)
-    def command(*arguments: Any, **values: Any) -> Any:
-        wishes = {name: values.pop(name) for name in WALK}
-        return function(*arguments, wishes=wishes, **values)
-
-    return plan_parameters(command)
-
-
 def dither_option(default: bool | None = None) -> Callable[[F], F]:
     """`--dither`; by default as the latents given were found, for a command that takes some."""
     found = f"  {_AS_FOUND} dither]" if default is None else ""
@@ -238,6 +234,57 @@ def dither_option(default: bool | None = None) -> Callable[[F], F]:
         help="Give pictures the noise that the model expects at t = 0, and take it off again in "
         f"the end.{found}",
     )
+
+
+noise_parameters = stack(
+    dither_option(),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Another draw of the noise that pictures are given; films differ a little.  "
+        f"{_AS_FOUND} 0]",
+    ),
+)
+
+
+def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a `Plan`, and hand over those that were given, by name."""
+    return _with_wishes(function, WALK, plan_parameters)
+
+
+def inverting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`plan_options` for a command that may be given pictures, with what is done to them before."""
+
+    @wraps(function)
+    def command(*arguments: Any, wishes: dict[str, Any], **values: Any) -> Any:
+        check_noise(wishes, values.get("repair"))
+        return function(*arguments, wishes=wishes, **values)
+
+    return _with_wishes(command, (*WALK, *NOISE), stack(plan_parameters, noise_parameters))
+
+
+def check_noise(wishes: dict[str, Any], repair: str | None) -> None:
+    """Refuse a seed of noise that nothing is given.
+
+    Raises:
+        UsageError: One is wished for, and no noise.
+    """
+    if wishes["seed"] is not None and wishes["dither"] is False and repair is None:
+        raise click.UsageError("--seed draws the noise that --no-dither does without; give one.")
+
+
+def _with_wishes(
+    function: Callable[..., Any],
+    names: tuple[str, ...],
+    options: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> Callable[..., Any]:
+    @wraps(function)
+    def command(*arguments: Any, **values: Any) -> Any:
+        wishes = {name: values.pop(name) for name in names}
+        return function(*arguments, wishes=wishes, **values)
+
+    return options(command)
 
 
 blend_option = click.option(

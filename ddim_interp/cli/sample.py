@@ -10,7 +10,9 @@ __all__ = ["sample"]
 
 
 @click.command(epilog="Example:  ddim-interp sample --seeds 0-15 -o sheet.png")
-@click.option("--seeds", type=options.Seeds(), help="One picture a seed: 7, 0-8, 1,2,5-10.")
+@click.option(
+    "--seeds", "--seed", type=options.Seeds(), help="One picture a seed: 7, 0-8, 1,2,5-10."
+)
 @click.option(
     "--latents",
     type=options.FILE,
