@@ -11,10 +11,12 @@ import torch
 
 from ddim_interp import __version__
 from ddim_interp.hub import cache_folder, is_offline
+from ddim_interp.model import Model
 from ddim_interp.precision import draft_dtype, parse_device
+from ddim_interp.shapes import spelled
 from ddim_interp.unet.fused import kernels_on
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "in_words"]
 
 _LIBRARIES = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface_hub", "click")
 _EXTRAS = {
@@ -45,6 +47,24 @@ def diagnose() -> dict[str, str]:
         "offline": "yes" if is_offline() else "no",
         "temporary files": _state(Path(tempfile.gettempdir())),
     }
+
+
+def in_words(model: Model, network: torch.nn.Module, precision: str) -> str:
+    """What pictures are made with, in a line.
+
+    Args:
+        model: The model.
+        network: Its network.
+        precision: What that computes in, in a word.
+    """
+    size = sum(weights.numel() for weights in network.parameters()) / 1e6
+    device = model.device
+    where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
+    return (
+        f"{model.name} (weights {model.weights_sha256[:8] or 'unknown'}): {size:.1f} million "
+        f"weights, pictures of {spelled(model.picture_shape)}; {precision} on {where}, "
+        f"kernels: {_kernels(device)}"
+    )
 
 
 def _version(name: str) -> str:

@@ -122,7 +122,8 @@ class Morph:
             stops, repeats = torch.unique_consecutive(times, return_counts=True)
             to_come = Counter(stops.tolist())
             fresh = [u for u in to_come if u not in kept]
-            drawn = iter(watch(self._drawn(fresh, counted, watch), len(fresh), "drawing"))
+            coming = self._drawn(fresh, counted, watch, early=not perceptual)
+            drawn = iter(watch(coming, len(fresh), "drawing"))
             for u, repeat in zip(stops.tolist(), repeats.tolist(), strict=True):
                 to_come[u] -= 1
                 if u in kept:
@@ -148,7 +149,8 @@ class Morph:
 
         def look(u: Tensor) -> Tensor:
             views = []
-            frames = watch(self._drawn(u.tolist(), counted, watch), len(u), "drawing")
+            coming = self._drawn(u.tolist(), counted, watch, early=False)
+            frames = watch(coming, len(u), "drawing")
             for at, frame in zip(u.tolist(), frames, strict=True):
                 kept[at] = spool.append(frame)
                 views.append(metric(from_frames(frame[None])))
@@ -191,14 +193,15 @@ class Morph:
         return replace(self, style=few).film()._repr_jpeg_()
 
     def _drawn(
-        self, u: Sequence[float], counted: CountCalls | None, watch: Watch
+        self, u: Sequence[float], counted: CountCalls | None, watch: Watch, *, early: bool
     ) -> Iterator[Frame]:
-        """The frames at u, in batches; or the first one, and families of about one size, to share
-        work."""
+        """The frames at u, in batches; or in families of about one size, to share work, and the
+        first one before them, if somebody should see it early."""
         at = torch.tensor(u, dtype=torch.float64)
         if self.style.tolerance:
-            families = max(1, math.ceil((len(u) - 1) / FAMILY))
-            parts = (at[:1], *at[1:].tensor_split(families))
+            alone = at[: int(early)]
+            families = max(1, math.ceil((len(u) - len(alone)) / FAMILY))
+            parts = (alone, *at[len(alone) :].tensor_split(families))
         else:
             parts = torch.split(at, self.batch_size)
         for part in filter(len, parts):

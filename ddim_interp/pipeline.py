@@ -80,7 +80,7 @@ class DDIMPipeline(Pipeline):
         self._say: Callable[[str], None] | None = None  # compiles, if there is somebody to tell
         self._compiled_for: int | None = None
         self._draft_dtype: torch.dtype | None = None
-        self._bar: dict[str, Any] = {}
+        self.set_progress_bar_config()
 
     @classmethod
     def from_pretrained(

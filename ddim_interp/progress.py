@@ -1,10 +1,13 @@
 """Progress bars, for those who want them. The door of tqdm."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["bar", "byte_bar"]
+from ddim_interp.watch import Watch
+
+__all__ = ["bar", "byte_bar", "told"]
 
 T = TypeVar("T")
 
@@ -21,6 +24,23 @@ def bar(items: Iterable[T], total: int, doing: str, **options: Any) -> Iterable[
     defaults: dict[str, Any] = {"leave": False, "file": sys.stderr, "dynamic_ncols": True}
     watched: Iterable[T] = _tqdm()(items, total=total, desc=doing, **{**defaults, **options})
     return watched
+
+
+def told(say: Callable[[str], None]) -> Watch:
+    """A watch that says of each loop, when it has ended, what was done and how long it took.
+
+    Args:
+        say: Takes the line.
+    """
+
+    def watch(items: Iterable[T], total: int, doing: str) -> Iterable[T]:
+        started, done = time.monotonic(), 0
+        for item in items:
+            done += 1
+            yield item
+        say(f"{doing}: {done} of {total} in {time.monotonic() - started:.2f} s")
+
+    return watch
 
 
 def byte_bar(doing: str) -> Callable[[int, int], None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
@@ -24,6 +25,7 @@ from ddim_interp.shapes import Frame, spelled
 from ddim_interp.solver import State
 from ddim_interp.sources import Source, count_keyframes, plan_for
 from ddim_interp.style import Style
+from ddim_interp.watch import Watch
 
 __all__ = ["ImagePipelineOutput", "Pipeline", "as_output", "check_output_type"]
 
@@ -72,7 +74,7 @@ class Pipeline:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._bar: dict[str, Any] = {"disable": None}  # no bar where nobody watches
+        self._watch: Watch = partial(bar, disable=None)  # no bar where nobody watches
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model})"
@@ -84,11 +86,27 @@ class Pipeline:
 
     def set_progress_bar_config(self, **options: Any) -> None:
         """Options for the progress bar, tqdm's own; `disable=True` switches it off."""
-        self._bar = options
+        self._watch = partial(bar, **options)
+
+    def watch_by(self, watch: Watch) -> None:
+        """Have loops watched by something else than a bar.
+
+        Example:
+            >>> from ddim_interp import GaussianDenoiser, NoiseSchedule
+            >>> grey = GaussianDenoiser(variance=0.25), NoiseSchedule.from_config({}), (1, 8, 8)
+            >>> pipe = Pipeline(Model(*grey))
+            >>> def tell(items, total, doing):
+            ...     print(f"{doing}, {total} steps")
+            ...     return items
+            >>> pipe.watch_by(tell)
+            >>> _ = pipe.sample(seeds=[1], plan=Plan(steps=4))
+            sampling, 4 steps
+        """
+        self._watch = watch
 
     def progress_bar(self, items: Iterable[T], total: int, doing: str = "sampling") -> Iterable[T]:
         """Watch a loop."""
-        return bar(items, total, doing, **self._bar)
+        return self._watch(items, total, doing)
 
     @overload
     def sample(

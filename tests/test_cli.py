@@ -94,6 +94,23 @@ def test_morph_tells_its_pace_and_its_realism(call, tiny_folder, pictures, tmp_p
     assert score > 0
 
 
+def test_who_wants_to_know_it_all_is_told(call, refused, tiny_folder, pictures, tmp_path):
+    film = ("morph", *pictures, "-o", tmp_path / "film.gif", "--model", tiny_folder, *FAST)
+    code, out, err = call(*film, "-v", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    first, *between, last = err.splitlines()
+    assert first.startswith("tiny (weights ") and "3×16×16" in first and " on " in first
+    assert [line.partition(" in ")[0] for line in between] == [
+        "inverting: 4 of 4",
+        "sampling: 4 of 4",
+        "2 frames: 4 of 4",
+    ]
+    assert last.startswith(f"{facts['nfe']} network evaluations, {facts['batch_size']} pictures")
+    assert call(*film, "--overwrite")[2].count("\n") == 2, "two verdicts, if nobody asks"
+    refused(call(*film, "-q", "-v"), 2, "give one")
+
+
 def test_morph_refuses_what_would_change_nothing(refused, call, tiny_folder, tmp_path):
     arguments = ("morph", "seed:1", "seed:2", "-o", tmp_path / "x.gif", "--model", tiny_folder)
     refused(call(*arguments, "--feather", "0.125"), 2, "--feather says how to --paste; give both")

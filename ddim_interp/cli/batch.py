@@ -253,7 +253,7 @@ def _loader(run: options.Run) -> "Callable[[], DDIMPipeline]":
         model = f"{where.name}@{where.revision}"
     elif model not in (None, "embedded"):
         model = str(where.folder.resolve())
-    return replace(run, model=model, quiet=True).load
+    return replace(run, model=model, quiet=not run.verbose).load
 
 
 def _tell(run: options.Run, outcome: "Outcome", count: str) -> None:

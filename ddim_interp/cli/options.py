@@ -13,7 +13,7 @@ and these, which `run_options` hands to a command in one piece, as a `Run`:
 --batch-size                            pictures in the network at once
 --overwrite                             whether to replace an output
 --resume --allow-drift --cache          what to keep of a run, for the next
---json -q                               what to say
+--json -q -v                            what to say
 """
 
 import gc
@@ -337,6 +337,11 @@ talk_options = stack(
 )
 
 
+_verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Say what is done, with what, and how long it takes."
+)
+
+
 def output_option(what: str) -> Callable[[F], F]:
     """`-o`, with a word on what it becomes."""
     return click.option("-o", "--out", type=FILE, metavar="OUT", required=True, help=what)
@@ -354,6 +359,7 @@ class Run:
     batch_size: int | None
     as_json: bool
     quiet: bool
+    verbose: bool
     overwrite: bool = False
     resume: bool = False
     allow_drift: bool = False
@@ -363,7 +369,9 @@ class Run:
     def load(self) -> "DDIMPipeline":
         """The model that they name; from here on, the process is one that works."""
         from ddim_interp.allocator import keep_large_blocks
+        from ddim_interp.diagnosis import in_words
         from ddim_interp.pipeline import DDIMPipeline
+        from ddim_interp.progress import told
 
         keep_large_blocks()
         if not gc.isenabled():  # see `main`
@@ -373,7 +381,11 @@ class Run:
         pipe = DDIMPipeline.from_located(
             where, device=self.device, dtype=self.dtype, class_label=self.class_label
         )
-        pipe.set_progress_bar_config(disable=self.silent or not sys.stderr.isatty())
+        if self.verbose:
+            pipe.watch_by(told(self.detail))
+            self.detail(in_words(pipe.model, pipe.unet, pipe.precision))
+        else:
+            pipe.set_progress_bar_config(disable=self.silent or not sys.stderr.isatty())
         if pipe.warning:
             self.say(pipe.warning)
         if self.compiled:
@@ -396,8 +408,13 @@ class Run:
             cache=self.cache,
             say=self.say,
         )
+        facts = product.document
+        self.detail(
+            f"{facts['nfe']} network evaluations, {facts['batch_size']} pictures at once at most, "
+            f"{facts['seconds']:.2f} s in all"
+        )
         if self.as_json:
-            print_json(product.document)
+            print_json(facts)
         return product
 
     @property
@@ -419,6 +436,10 @@ class Run:
         """A message for the user, on stderr."""
         say(message, self.silent)
 
+    def detail(self, message: str) -> None:
+        """A message, on stderr, for a user who wants to know it all."""
+        say(message, not self.verbose)
+
 
 def run_options(
     *, writes: bool = True, resume: bool = True
@@ -431,12 +452,15 @@ def run_options(
     """
     options = [_batch_size_option, _model_options]
     options += [overwrite_option] if writes else []
-    options += [_resume_options, talk_options] if resume else [talk_options]
+    options += [_resume_options] if resume else []
+    options += [talk_options, _verbose_option]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def command(**values: Any) -> Any:
             of_run = {name: values.pop(name) for name in Run.__annotations__ if name in values}
+            if of_run["quiet"] and of_run["verbose"]:
+                raise click.UsageError("-q asks for no word, -v for more; give one.")
             return function(Run(**of_run), **values)
 
         return stack(*options)(command)
