@@ -187,6 +187,8 @@ class Consistency:
                     "whiteness": certificate.whiteness,
                     "kurtosis": certificate.kurtosis,
                     "neighbour_correlation": certificate.neighbour_correlation,
+                    "rings": list(certificate.rings),
+                    "ring_deviations": list(certificate.ring_deviations),
                     "verdict": certificate.verdict,
                 }
                 for name, certificate in zip(names, self.certificates, strict=True)

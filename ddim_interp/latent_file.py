@@ -274,7 +274,7 @@ def parse_certificate(entry: Any) -> Certificate:
         ):
             raise TypeError(f"{key} is no number")
         read[key] = tuple(value) if isinstance(value, list) else value
-    for key in ("residuals", "spectrum"):
+    for key in ("residuals", "spectrum", "rings", "ring_deviations"):
         if not isinstance(read.get(key, ()), tuple):
             raise TypeError(f"{key} is no list")
     return Certificate(**read)

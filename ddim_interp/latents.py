@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +14,7 @@ from ddim_interp.shapes import Images, Latents
 
 __all__ = [
     "LARGEST_SEED",
+    "RINGS",
     "LatentStatistics",
     "draw",
     "draw_for",
@@ -22,11 +24,20 @@ __all__ = [
     "neighbour_correlation",
     "patch_correlation",
     "radial_spectrum",
+    "ring_powers",
     "white_noise",
 ]
 
 LARGEST_SEED = 2**63 - 1
 """What torch's generators take."""
+
+RINGS = (
+    "in its mean",
+    *(f"near {(band + 0.5) / 16:.2f} cycles a pixel" for band in range(8)),
+    "beyond 0.5 cycles a pixel",
+)
+"""The rings of the frequency plane that `ring_powers` measures, in words: the mean, the bands of
+`radial_spectrum`, and the corners beyond them. Every frequency is in one of them."""
 
 _TINY = 1e-150  # its square is still a number
 
@@ -125,6 +136,8 @@ class LatentStatistics:
         neighbour_correlation: Of entries one pixel apart; 0.
         patch_correlation: Of the most alike places of an 8×8 patch; small. See `patch_correlation`.
         spectrum: Power in bands of spatial frequency, coarse to fine; 1 in each.
+        rings: Power in each of `RINGS`, in units of the whole latent's; 1. See `ring_powers`.
+        ring_deviations: How unlike white noise that is, in standard deviations; 0 ± 1.
     """
 
     power: float
@@ -133,6 +146,8 @@ class LatentStatistics:
     neighbour_correlation: float
     patch_correlation: float
     spectrum: tuple[float, ...]
+    rings: tuple[float, ...]
+    ring_deviations: tuple[float, ...]
 
 
 def measure_latents(latents: Latents) -> tuple[LatentStatistics, ...]:
@@ -158,6 +173,7 @@ def measure_latents(latents: Latents) -> tuple[LatentStatistics, ...]:
         neighbour_correlation(z).tolist(),
         patch_correlation(z).tolist(),
         map(tuple, radial_spectrum(z).tolist()),
+        *(map(tuple, column.tolist()) for column in ring_powers(z)),
     )
     return tuple(LatentStatistics(*row) for row in zip(*columns, strict=True))
 
@@ -208,17 +224,72 @@ def radial_spectrum(latents: Latents, bands: int = 8) -> Tensor:
     The bands are even in |frequency| up to half a cycle a pixel; what lies beyond, in the corners
     of the plane, is left out, and so is the mean.
     """
-    height, width = latents.shape[2:]
-    device = latents.device
-    y, x = torch.fft.fftfreq(height, device=device), torch.fft.fftfreq(width, device=device)
-    radius = torch.hypot(y[:, None], x)
-    band = (radius * 2 * bands).ceil().long() - 1  # −1 is the mean
-    power = torch.fft.fft2(latents.double(), norm="ortho").abs().square().mean(1)
+    power, ring = _plane(latents, bands)
+    band = ring - 1  # −1 is the mean
     members = [band == number for number in range(bands)]
     # A tiny latent may have no frequency in a band; then there is nothing unlike white noise.
     return torch.stack(
         [power[:, m].mean(1) if m.any() else torch.ones_like(power[:, 0, 0]) for m in members], 1
     )
+
+
+def ring_powers(latents: Latents) -> tuple[Tensor, Tensor]:
+    """What colour is this noise? Power in each of `RINGS`, for each latent, and how odd it is.
+
+    The Fourier coefficients of white noise are independent and equally loud. So the energy E of a
+    ring of ν of them (a frequency and its mirror image are two, in every channel) and E' of the ν'
+    others are independent χ² sums at every size, and their means compare as Fisher's F does. The
+    cube root of a χ² is nearly Gaussian, and so is then
+
+        ((1 − 2/9ν') a − (1 − 2/9ν) b) / √((2/9ν') a² + (2/9ν) b²),    a³ = E/ν,  b³ = E'/ν'
+
+    Loudness cancels: it is judged by itself. A ring without a frequency, as tiny latents have, and
+    one that holds them all, are as white noise's.
+
+    Args:
+        latents: (N, C, H, W).
+
+    Returns: Power, (N, 10), in units of the whole latent's, 1 for white noise; and its distance
+        from 1, (N, 10), in standard deviations. Beyond 4.4 of them lies any ring of one latent in
+        ten thousand, or of fewer in small ones (simulated: 8 to 64 pixels, 1 to 4 channels).
+
+    References:
+        Wilson & Hilferty (1931), The distribution of chi-square, PNAS 17 (the cube root).
+        Paulson (1942), An approximate normalization of the analysis of variance distribution,
+        Annals of Mathematical Statistics 13 (the quotient).
+
+    Example:
+        >>> noise = draw([0], (3, 64, 64))
+        >>> bool(ring_powers(noise)[1].abs().max() < 4.4)
+        True
+        >>> ratio, deviations = ring_powers(noise + 0.1)  # a mean of 0.1: what is drawn is paler
+        >>> bool(ratio[0, 0] > 10), deviations.abs().argmax().item()
+        (True, 0)
+    """
+    power, ring = _plane(latents, bands := len(RINGS) - 2)
+    channels = latents.shape[1]
+    place = ring.clamp(max=bands + 1).flatten()
+    energy = power.new_zeros(len(power), len(RINGS))
+    energy = energy.index_add(1, place, channels * power.flatten(1))
+    count = channels * torch.bincount(place, minlength=len(RINGS)).to(power)
+    rest, others = energy.sum(1, keepdim=True) - energy, count.sum() - count
+    judged = (count > 0) & (others > 0) & (energy.sum(1, keepdim=True) > _TINY)
+    count, others = count.clamp(min=1), others.clamp(min=1)
+    a, b = (energy / count).pow(1 / 3), (rest.clamp(min=0) / others).pow(1 / 3)
+    u, v = 2 / (9 * count), 2 / (9 * others)
+    deviations = ((1 - v) * a - (1 - u) * b) / (v * a.square() + u * b.square()).sqrt()
+    ratio = energy / count / power.mean((1, 2))[:, None]
+    return torch.where(judged, ratio, 1.0), torch.where(judged, deviations, 0.0)
+
+
+def _plane(latents: Latents, bands: int) -> tuple[Tensor, Tensor]:
+    """Power at every frequency, mean over channels, (N, H, W), and the ring that it is in, (H, W):
+    0 is the mean, 1 to `bands` the bands, and what is beyond lies in the corners."""
+    height, width = latents.shape[2:]
+    device = latents.device
+    y, x = torch.fft.fftfreq(height, device=device), torch.fft.fftfreq(width, device=device)
+    ring = (torch.hypot(y[:, None], x) * 2 * bands).ceil().long()
+    return torch.fft.fft2(latents.double(), norm="ortho").abs().square().mean(1), ring
 
 
 @lru_cache
@@ -231,6 +302,11 @@ def white_noise(shape: tuple[int, int, int], draws: int = 8) -> LatentStatistics
         True
     """
     scores = [asdict(score) for score in measure_latents(draw(range(draws), shape))]
-    spectra = zip(*(score.pop("spectrum") for score in scores), strict=True)
-    means = {name: sum(score[name] for score in scores) / draws for name in scores[0]}
-    return LatentStatistics(**means, spectrum=tuple(sum(band) / draws for band in spectra))
+    columns = {name: [score[name] for score in scores] for name in scores[0]}
+
+    def mean(values: list[Any]) -> Any:
+        if isinstance(values[0], tuple):
+            return tuple(sum(column) / draws for column in zip(*values, strict=True))
+        return sum(values) / draws
+
+    return LatentStatistics(**{name: mean(values) for name, values in columns.items()})

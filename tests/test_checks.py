@@ -1,21 +1,26 @@
 """Did it work? The certificate tells the truth about round trips and latents."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
+from statistics import NormalDist
 
 import pytest
 import torch
 from torch import Generator
 
-from ddim_interp.checks import Certificate, certify, compare
+from ddim_interp.checks import FALSE_ALARMS, Certificate, certify, compare
 from ddim_interp.denoiser import GaussianDenoiser
 from ddim_interp.inversion import invert_images
 from ddim_interp.latents import (
+    RINGS,
     draw,
     measure_latents,
     neighbour_correlation,
     patch_correlation,
     radial_spectrum,
+    ring_powers,
     white_noise,
 )
 from ddim_interp.model import Model, Plan
@@ -43,6 +48,14 @@ def shades(side: int = 64) -> dict[str, torch.Tensor]:
     colour = {name: picture.expand(3, -1, -1).clone() for name, picture in flat.items()}
     static = torch.rand(3, side, side, generator=Generator().manual_seed(0)) * 2 - 1
     return {**colour, "static": static}
+
+
+def coloured(latents: torch.Tensor, loudness: Callable[[torch.Tensor], torch.Tensor]):
+    """As loud as before, but `loudness` times as loud at each frequency, in cycles a pixel."""
+    y, x = (torch.fft.fftfreq(side, dtype=torch.float64) for side in latents.shape[2:])
+    gain = loudness(torch.hypot(y[:, None], x)).double().sqrt()
+    z = torch.fft.ifft2(gain * torch.fft.fft2(latents.double())).real
+    return (z * (latents.square().mean() / z.square().mean()).sqrt()).float()
 
 
 def blurred(latents: torch.Tensor) -> torch.Tensor:
@@ -81,6 +94,36 @@ def test_the_mean_is_in_no_band_and_the_finest_wave_in_the_last():
     assert radial_spectrum(finest)[0].nonzero().flatten().tolist() == [7]
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 8, 8), (3, 9, 20), (1, 32, 32)])
+def test_white_noise_is_called_coloured_as_seldom_as_is_said(shape):
+    """Not at the rate that is used, of which no quick test could tell, but by the same rule."""
+    rate, count = 0.05, 4000
+    limit = NormalDist().inv_cdf(1 - rate / 2 / len(RINGS))
+    _, deviations = ring_powers(torch.randn((count, *shape), generator=Generator().manual_seed(2)))
+    alarms = (deviations.abs() > limit).any(1).double().mean().item()
+    chance = (rate / count) ** 0.5
+    assert rate / 2 < alarms < rate + 4 * chance
+    assert deviations[:, -2].std() == pytest.approx(1, abs=0.05), "and each ring is on its scale"
+    assert FALSE_ALARMS == pytest.approx(1e-4), "which docs/how-to/inversion.md says"
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 20), (2, 5, 1), (2, 1, 1)])
+def test_the_rings_hold_all_there_is(shape):
+    """Parseval: the mean of their powers is 1, each counted by how white noise fills it."""
+    noise = torch.randn((2000, *shape), generator=Generator().manual_seed(3)).double()
+    wide = torch.fft.fft2(noise).abs().square().mean((0, 1))
+    y, x = (torch.fft.fftfreq(side) for side in shape[1:])
+    ring = (torch.hypot(y[:, None], x) * 16).ceil().clamp(max=9)
+    share = torch.stack([(wide * (ring == k)).sum() for k in range(10)]) / wide.sum()
+    z = coloured(draw([3], shape), lambda f: 1 + f) + 0.2
+    assert (ring_powers(z)[0][0] * share).sum().item() == pytest.approx(1, abs=0.05)
+
+
+def test_colour_does_not_see_the_loudness():
+    quiet, loud = ring_powers(NOISE), ring_powers(9 * NOISE)
+    assert torch.allclose(quiet[0], loud[0]) and torch.allclose(quiet[1], loud[1])
+
+
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 20, 12)])
 def test_patches_are_correlated_as_their_definition_says(shape):
     z = draw([4], shape) + 2  # what all patches share is no likeness
@@ -111,8 +154,8 @@ def test_no_latent_measures_as_nan(shape, kind):
     z = {"noise": draw([0], shape)[0], "constant": torch.ones(shape), "zero": torch.zeros(shape)}
     latent = z.get(kind, 1e18 * z["noise"])[None]
     (score,) = measure_latents(latent)
-    numbers = [*vars(score).values()]
-    assert all(math.isfinite(x) for x in [*numbers[:-1], *score.spectrum]), score
+    numbers = [v if isinstance(v, tuple) else (v,) for v in vars(score).values()]
+    assert all(math.isfinite(x) for x in chain(*numbers)), score
 
 
 # ---- what the certificate says ----
@@ -166,6 +209,31 @@ def test_a_blurred_latent_is_far_at_any_size(side):
 def test_what_is_wrong_with_a_latent_is_said(certificate, grade, word):
     assert certificate.grade == grade and certificate.good == (grade != "far")
     assert word in certificate.verdict
+
+
+COLOURS = {
+    "pink": (lambda f: f.clamp(min=1 / 64) ** -0.4, "× the power of noise near 0.03 cycles"),
+    "blue": (lambda f: f.clamp(min=1 / 64) ** 0.4, "× the power of noise near 0.09 cycles"),
+    "no coarse": (lambda f: f > 1 / 16, "(0.00 × the power of noise near 0.03 cycles"),
+    "no band": (lambda f: ~((f > 0.25) & (f <= 0.3125)), "(0.00 × the power of noise near 0.28"),
+    "no corners": (lambda f: f <= 0.5, "(0.00 × the power of noise beyond 0.5 cycles"),
+    "off zero": (lambda f: 1 + 40 * (f == 0), "× the power of noise in its mean"),
+}
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_coloured_latent_is_not_typical(colour):
+    loudness, words = COLOURS[colour]
+    certificate = verdict(z=coloured(NOISE, loudness))
+    assert certificate.grade == "unusual" and words in certificate.verdict
+    assert certificate.whiteness < 2, "which nothing else finds"
+
+
+def test_a_mean_nearer_to_zero_than_chance_is_nothing_odd():
+    z = draw([0], (24, 32, 32))
+    still = z - z.mean((2, 3), keepdim=True)
+    (certificate,) = certify(torch.zeros_like(z), torch.zeros_like(z), still)
+    assert certificate.ring_deviations[0] < -5 and certificate.grade == "typical"
 
 
 def test_a_picture_that_does_not_come_back_is_never_good():

@@ -111,6 +111,7 @@ def test_a_foreign_safetensors_file_is_no_latent_file(tmp_path):
         {"sources": [{"certificate": 7}]},
         {"sources": [{"certificate": {"roundtrip_mse": "0"}}]},
         {"sources": [{"certificate": {**vars(PROOF), "spectrum": 1.0}}]},
+        {"sources": [{"certificate": {**vars(PROOF), "rings": 1.0}}]},
         {"sources": [{"certificate": {**vars(PROOF), "luck": 1.0}}]},
         {"version": 99},
         {"kind": "weights"},
