@@ -50,8 +50,8 @@ those a model was trained on scored 0.41 at most (32 of them), drawings in anoth
 COLOUR_LIMIT = 4 / 3
 """So many times louder or quieter than the whole of a typical latent may a ring of its frequencies
 be (`latents.ring_powers`); in small latents, and of few frequencies, as much as it is by chance.
-With three bands of eight at the limit, what the model at hand draws scored 0.84 and 1.27 of its
-samples (`realism`), and 1.6 with all of them pink by f^−0.2, which nothing else here finds."""
+With two bands of eight at the limit, what the model at hand draws scored 0.84 and 1.27 of its own
+samples (`realism`); with power as f^−0.4, which nothing else here finds, 2.1."""
 
 FALSE_ALARMS = 1e-4
 """Of so many latents of white noise is one called coloured by chance, at most, at any size."""
