@@ -9,6 +9,7 @@ from torch import Tensor
 from ddim_interp.autoencoder import Autoencoder
 from ddim_interp.denoiser import NetworkDenoiser
 from ddim_interp.errors import ArgumentError
+from ddim_interp.latents import draw
 from ddim_interp.model import Model
 from ddim_interp.precision import parse_device
 from ddim_interp.schedule import NoiseSchedule, PredictionType
@@ -105,9 +106,9 @@ def _try(
     dtype: torch.dtype,
 ) -> None:
     """Call it as solvers will, with one timestep between two entries, and look at the answer."""
-    noise = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
-    x_t = noise.to(device, dtype)
-    timestep = torch.tensor([schedule.highest.timestep, 0.5], device=device)
+    x_t = draw((0, 1), shape).to(device, dtype)
+    noisiest = schedule.highest.timestep
+    timestep = torch.tensor([noisiest, 0.5], dtype=torch.float32, device=device)
     given = f"x_t {tuple(x_t.shape)} and timestep (2,) float32"
     try:
         answer = _answer(fn, x_t, timestep)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
+from operator import index
 from typing import Any
 
 import torch
@@ -49,25 +50,33 @@ def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Latents:
     batch, and the same that diffusers draws for `torch.Generator("cpu").manual_seed(17)`.
 
     Args:
-        seeds: Whole numbers in [0, 2⁶³).
+        seeds: Whole numbers in [0, 2⁶³), NumPy's too.
         shape: (C, H, W).
 
     Returns: Latents, (N, C, H, W), float32, on the CPU.
 
     Raises:
-        ArgumentError: A seed is out of range, or there is none.
+        ArgumentError: A seed is out of range or no whole number, or there is none.
 
     Example:
         >>> bool((draw([3, 17], (1, 8, 8))[1] == draw([17], (1, 8, 8))[0]).all())
         True
     """
-    if not seeds:
+    if not len(seeds):
         raise ArgumentError("No seeds were given; name at least one, such as 0.")
+    latents = []
     for seed in seeds:
-        if not 0 <= seed <= LARGEST_SEED:
-            raise ArgumentError(f"Seed {seed} is out of range; use 0 to {LARGEST_SEED}.")
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        try:
+            number = index(seed)
+        except TypeError:
+            raise ArgumentError(f"Seed {seed!r} is no whole number; use one such as 17.") from None
+        if not 0 <= number <= LARGEST_SEED:
+            raise ArgumentError(f"Seed {number} is out of range; use 0 to {LARGEST_SEED}.")
+        generator = Generator("cpu").manual_seed(number)
+        # Of another dtype, as torch.set_default_dtype may wish, it would be other noise.
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+        latents.append(drawn)
+    return torch.stack(latents)
 
 
 def draw_for(images: Images, shape: tuple[int, int, int], seed: int = 0) -> Latents:

@@ -43,6 +43,7 @@ def lab(images: Images) -> Tensor:
             [0.2126729, 0.7151522, 0.0721750],
             [0.0193339, 0.1191920, 0.9503041],
         ],
+        dtype=linear.dtype,
         device=images.device,
     )
     xyz = torch.einsum("ij,njhw->nihw", to_xyz / to_xyz.sum(1, keepdim=True), linear)

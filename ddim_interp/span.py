@@ -84,5 +84,6 @@ def compass(like: Tensor) -> Tensor:
     Args:
         like: Any tensor of latents; its last three dimensions, dtype and device are taken.
     """
-    generator = torch.Generator().manual_seed(0x5EED_0F_A_DE70)
-    return torch.randn(like.shape[-3:], generator=generator).to(like)
+    generator = torch.Generator("cpu").manual_seed(0x5EED_0F_A_DE70)
+    shape = like.shape[-3:]
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu").to(like)

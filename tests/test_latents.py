@@ -1,11 +1,13 @@
 """Points of noise space: one for each seed, wherever it is drawn."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator
 
 from ddim_interp.errors import ArgumentError
-from ddim_interp.latents import draw, draw_like_diffusers, latent_power
+from ddim_interp.latents import draw, draw_for, draw_like_diffusers, latent_power
+from ddim_interp.span import compass
 
 SHAPE = (3, 16, 16)
 
@@ -28,6 +30,26 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
 def test_a_seed_is_what_a_cpu_generator_of_that_seed_draws() -> None:
     generator = Generator("cpu").manual_seed(2**63 - 1)
     assert torch.equal(draw([2**63 - 1], SHAPE), draw_like_diffusers((1, *SHAPE), generator))
+
+
+def test_noise_is_the_same_whatever_torchs_defaults_are() -> None:
+    seventeen, grey = draw([17], SHAPE), torch.zeros(1, *SHAPE)
+    own, way = draw_for(grey, SHAPE), compass(seventeen)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        again = draw([17], SHAPE), draw_for(grey, SHAPE), compass(seventeen)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for before, after in zip((seventeen, own, way), again, strict=True):
+        assert after.dtype == torch.float32 and torch.equal(before, after)
+
+
+def test_a_seed_out_of_numpy_is_a_seed() -> None:
+    assert torch.equal(draw(np.arange(2, 4), SHAPE), draw([2, 3], SHAPE))
+    with pytest.raises(ArgumentError, match=r"1\.5 is no whole number"):
+        draw([1.5], SHAPE)  # type: ignore[list-item]
 
 
 def test_a_list_of_generators_draws_picture_by_picture() -> None:

@@ -66,3 +66,14 @@ def test_a_grey_picture_is_seen_as_its_colour_copy() -> None:
 def test_values_out_of_range_are_seen_as_they_are_shown() -> None:
     wild = 3 * torch.randn(1, 3, 16, 16)
     assert torch.equal(perceive(wild), perceive(wild.clamp(-1, 1)))
+
+
+def test_colours_do_not_depend_on_torchs_default_dtype() -> None:
+    red = plain(255, 0, 0)
+    expected = perceive(red)
+    try:
+        torch.set_default_dtype(torch.float64)
+        seen = perceive(red)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert seen.dtype == torch.float32 and torch.equal(seen, expected)
