@@ -246,8 +246,8 @@ class Fidelity:
 
     @property
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio, in dB; infinite for no difference."""
-        return -10 * math.log10(self.mse) if self.mse > 0 else math.inf
+        """Peak signal-to-noise ratio, in dB; infinite for no difference, NaN for no figure."""
+        return math.inf if self.mse == 0 else -10 * math.log10(self.mse)
 
     @property
     def faithful(self) -> bool:
@@ -256,7 +256,8 @@ class Fidelity:
 
 
 def compare(pictures: Images, others: Images) -> tuple[Fidelity, ...]:
-    """Compare pictures one by one, as they look when saved: clamped to what a screen shows.
+    """Compare pictures one by one, as they look when saved: clamped to what a screen shows. A pixel
+    that is no number differs as black does from white.
 
     Args:
         pictures: (N, C, H, W), in [−1, 1].
@@ -268,7 +269,7 @@ def compare(pictures: Images, others: Images) -> tuple[Fidelity, ...]:
         2
     """
     unit = [(x.double() / 2 + 0.5).clamp(0, 1) for x in (pictures, others)]
-    difference = (unit[0] - unit[1]).flatten(1)
+    difference = (unit[0] - unit[1]).flatten(1).nan_to_num(nan=1.0)
     mse = difference.square().mean(1).tolist()
     # Rounded last: of 8-bit pictures it is the same, and a picture between two levels is not said
     # to be one off for the smallest error.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Generator
 
-from ddim_interp.checks import FALSE_ALARMS, Certificate, certify, compare
+from ddim_interp.checks import FALSE_ALARMS, Certificate, Fidelity, certify, compare
 from ddim_interp.denoiser import GaussianDenoiser
 from ddim_interp.inversion import invert_images
 from ddim_interp.latents import (
@@ -259,6 +259,15 @@ def test_mse_and_levels_are_of_what_a_screen_shows():
     assert compare(white, white + 1)[0] == compare(white, white)[0], "beyond white is white"
     (black_on_white,) = compare(white, -white)
     assert (black_on_white.mse, black_on_white.max_level, black_on_white.psnr) == (1.0, 255, 0.0)
+
+
+def test_what_is_no_number_is_not_equal():
+    broken = torch.zeros(1, 3, 4, 4)
+    broken[0, 0, 0, 0] = math.nan
+    (there,) = compare(torch.zeros(1, 3, 4, 4), broken)
+    assert there.max_level == 255 and not there.faithful and there.mse > 0
+    unknown = Fidelity(math.nan, 255)
+    assert math.isnan(unknown.psnr) and not unknown.faithful
 
 
 def test_each_picture_has_its_own_certificate():

@@ -1,11 +1,13 @@
 """The checks of a whole model measure what they say they do."""
 
+import math
+
 import pytest
 import torch
 
 from ddim_interp.checks import compare
 from ddim_interp.consistency import check_model
-from ddim_interp.denoiser import GaussianDenoiser
+from ddim_interp.denoiser import GaussianDenoiser, NetworkDenoiser
 from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.latents import draw
 from ddim_interp.model import Model, Plan
@@ -47,3 +49,31 @@ def test_twice_the_steps_are_compared_where_the_schedule_has_them():
             for n in (1, 2)
         )
         assert each.fidelity.mse == pytest.approx(compare(once, twice)[0].mse, rel=1e-4)
+
+
+def test_pictures_come_back_when_the_worst_of_them_does():
+    """One that is lost among thirty that are not leaves a mean of more than 40 dB."""
+    easy, hard = torch.zeros(30, *GAUSSIAN.shape), torch.full((1, *GAUSSIAN.shape), 0.15)
+    found = check_model(
+        *(GAUSSIAN, torch.cat([easy, hard]), NOISE, Plan(dither=False)),
+        steps=(5, 60),
+        methods=("ddim-naive",),
+    )
+    first, last = found.table
+    assert first.fidelity.faithful and not first.faithful, "the mean says yes, and the worst no"
+    assert last.faithful and "come back from 60 steps on" in found.verdict
+
+
+def test_steps_that_fail_are_no_steps_that_suffice():
+    """The network fails at a timestep that eight steps visit, and neither four nor twelve."""
+    hole = Plan(steps=8).walk(SCHEDULE)[0][1].timestep
+
+    def network(x, t):
+        return x * (math.nan if abs(float(t[0]) - hole) < 1e-3 else 0.5)
+
+    model = Model(NetworkDenoiser(network), SCHEDULE, GAUSSIAN.shape, "holes")
+    grey = torch.zeros(1, *model.shape)
+    found = check_model(model, grey, NOISE, Plan(), steps=(4, 8, 12), methods=("leapfrog",))
+    assert [bool(trip.trouble) for trip in found.table] == [False, True, False]
+    assert "come back from 12 steps on" in found.verdict
+    assert all(each.steps != 8 != 2 * each.steps for each in found.doublings)
