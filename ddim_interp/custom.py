@@ -110,6 +110,7 @@ def _try(
     noisiest = schedule.highest.timestep
     timestep = torch.tensor([noisiest, 0.5], dtype=torch.float32, device=device)
     given = f"x_t {tuple(x_t.shape)} and timestep (2,) float32"
+    kept = x_t.clone()
     try:
         answer = _answer(fn, x_t, timestep)
     except Exception as error:
@@ -144,7 +145,17 @@ def _try(
             f"fn returned NaN or infinity for noise at timesteps {timestep.tolist()}; it must take "
             f"timesteps from 0 to {schedule.num_train_timesteps - 1} and pixels in [−1, 1]."
         )
-    again = torch.cat([_answer(fn, x_t[i : i + 1], timestep[i : i + 1]) for i in (0, 1)])
+    if not torch.equal(x_t, kept):
+        raise ArgumentError(
+            "fn changed x_t itself, which solvers still need; let it work on x_t.clone()."
+        )
+    alone = [_answer(fn, x_t[i : i + 1], timestep[i : i + 1]) for i in (0, 1)]
+    if {part.shape for part in alone} != {answer[:1].shape}:
+        raise ArgumentError(
+            f"fn returned {tuple(alone[0].shape)} for a single picture, x_t {(1, *shape)}; it must "
+            f"return {tuple(answer[:1].shape)}."
+        )
+    again = torch.cat(alone)
     scale = float(answer.abs().mean()) + 1e-6
     if float((answer - again).abs().mean()) > 0.02 * scale:
         raise ArgumentError(

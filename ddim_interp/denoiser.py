@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ddim_interp.errors import ArgumentError
 from ddim_interp.precision import true_float32
 from ddim_interp.schedule import Level, PredictionType
 from ddim_interp.shapes import Images, Latents
@@ -117,6 +118,9 @@ class NetworkDenoiser:
         dtype: The precision the network runs in; that of x_t when not given.
         class_label: What to draw, for a network that was trained with classes: it is called with
             labels (N,), int64, as a third argument.
+
+    Raises:
+        ArgumentError: When called: the network returns another shape.
     """
 
     network: Callable[..., Any]
@@ -132,6 +136,11 @@ class NetworkDenoiser:
         with true_float32(x_t.device):
             output = self.network(*inputs)
         output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
+        if output.shape != x_t.shape:  # it might be broadcast, and nobody would know
+            raise ArgumentError(
+                f"The network returned {tuple(output.shape)} for x_t of {tuple(x_t.shape)}; it "
+                "must return a prediction for every entry."
+            )
         return split_output(output, x_t, t, self.prediction_type)
 
     def grain(self, t: Level) -> float:

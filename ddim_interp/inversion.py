@@ -91,7 +91,8 @@ def invert_images(
             walk of its own: as much as a picture for every step.
 
     Raises:
-        ArgumentError: The pictures are not of the model's shape, not finite, or none.
+        ArgumentError: The pictures are not of the model's shape, whole numbers, not finite, or
+            none.
         NotInvertibleError: The plan's solver cannot be undone.
         NonFiniteError: NaN or infinity turned up on the way.
     """
@@ -99,6 +100,11 @@ def invert_images(
         raise ArgumentError(
             f"Pictures of shape {spelled(images.shape[1:])} do not fit {model.name}, which works "
             f"at {spelled(model.picture_shape)}; crop and scale them to that."
+        )
+    if not images.is_floating_point():
+        raise ArgumentError(
+            f"Pictures of {images.dtype} are not in [−1, 1]; give x / 127.5 − 1, if they are of 8 "
+            "bits."
         )
     if not len(images) or not bool(torch.isfinite(images).all()):
         held = "NaN or infinity" if len(images) else "no pictures"

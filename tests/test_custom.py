@@ -109,6 +109,8 @@ class Table(nn.Module):
         (Table(), r"takes whole timesteps only .* t.round\(\).long\(\)"),
         (lambda x, t: x[:, :1], r"returned \(2, 1, 4, 4\) .* must return \(2, 3, 4, 4\)"),
         (lambda x, t: x.flatten(1), r"returned \(2, 48\)"),
+        (lambda x, t: (x / 2).squeeze(0), r"returned \(3, 4, 4\) for a single picture"),
+        (lambda x, t: x.mul_(0.5), "changed x_t itself"),
         (lambda x, t: [x], "returned a list"),
         (lambda x, t: x.long(), "returned torch.int64"),
         (lambda x, t: x / (t * 0)[:, None, None, None], "NaN or infinity"),

@@ -23,6 +23,7 @@ from ddim_interp.denoiser import (
     predict_x0,
     split_output,
 )
+from ddim_interp.errors import ArgumentError
 from ddim_interp.grid import make_grid
 from ddim_interp.latents import draw
 from ddim_interp.model import Model
@@ -116,6 +117,12 @@ def test_channels_that_predict_the_variance_are_left_out() -> None:
     x = draw([0], (3, 8, 8))
     denoiser = NetworkDenoiser(lambda x, timestep: torch.cat([x, torch.full_like(x, 9)], dim=1))
     assert torch.equal(denoiser(x, LEVELS[2]).eps, x)
+
+
+@pytest.mark.parametrize("network", [lambda x, t: x[:, :1], lambda x, t: x[:1]])
+def test_a_prediction_of_another_shape_is_not_spread_over_the_pictures(network) -> None:
+    with pytest.raises(ArgumentError, match=r"for x_t of \(2, 3, 4, 4\); it must return"):
+        NetworkDenoiser(network)(torch.zeros(2, 3, 4, 4), Level(500.0, 0.5))
 
 
 def test_a_network_of_low_precision_leaves_the_state_at_its_own() -> None:
