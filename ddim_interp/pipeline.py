@@ -367,12 +367,14 @@ class DDIMPipeline(Pipeline):
         image = model.place(image)
         label = self.class_label
         labels = None if label is None else torch.full(shape[:1], label, device=self.device)
-        self.scheduler.set_timesteps(num_inference_steps, self.device)
-        for t in self.progress_bar(self.scheduler.timesteps, num_inference_steps):
+        self.scheduler.set_timesteps(num_inference_steps, self.device)  # which others may look at
+        scheduler = copy.copy(self.scheduler)  # and another thread may set otherwise
+        scheduler.set_timesteps(num_inference_steps, self.device)
+        for t in self.progress_bar(scheduler.timesteps, num_inference_steps):
             with true_float32(self.device):
                 output = self.unet(image.to(self.dtype), t, labels)
             output = getattr(output, "sample", output).to(image.dtype)
-            image = self.scheduler.step(
+            image = scheduler.step(
                 output[:, : shape[1]],
                 t,
                 image,

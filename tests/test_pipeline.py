@@ -1,5 +1,7 @@
 """The pipeline's own verbs."""
 
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,36 @@ def test_invert_takes_files_pil_images_and_lists(tiny, pictures):
     same = tiny.invert(Image.open(pictures[0]), plan=PLAN).state.x
     both = tiny.invert([pictures[0], Image.open(pictures[1])], plan=PLAN).state.x
     assert torch.equal(one, same) and both.shape == (2, 3, 16, 16)
+
+
+def test_pictures_of_whole_numbers_are_not_taken_for_floats(tiny):
+    with pytest.raises(ArgumentError, match=r"uint8 are not in .* give x / 127\.5 − 1"):
+        tiny.invert(torch.full((1, 3, 16, 16), 127, dtype=torch.uint8), plan=PLAN)
+
+
+def test_threads_that_share_a_pipeline_do_not_mix_their_steps(tiny):
+    """The one draws in twelve steps; in the middle of them, the other draws in three."""
+
+    def draw_in(steps):
+        generator = torch.Generator().manual_seed(1)
+        return tiny(generator=generator, num_inference_steps=steps, output_type="np").images
+
+    expected, inner = draw_in(12), draw_in(3)
+    began, others = Event(), []
+
+    def interrupt(*_):
+        if not began.is_set():
+            began.set()
+            other = Thread(target=lambda: others.append(draw_in(3)))
+            other.start()
+            other.join()
+
+    hook = tiny.unet.register_forward_hook(interrupt)
+    try:
+        seen = draw_in(12)
+    finally:
+        hook.remove()
+    assert np.array_equal(seen, expected) and np.array_equal(others[0], inner)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
