@@ -104,7 +104,11 @@ def repair_inversion(
         state,
         decoded,
         tuple(
-            replace(after, repair_cost=after.roundtrip_mse - before.roundtrip_mse)
+            # What an earlier repair cost is part of what before is off by.
+            replace(
+                after,
+                repair_cost=before.repair_cost + after.roundtrip_mse - before.roundtrip_mse,
+            )
             for after, before in zip(certificates, inversion.certificates, strict=True)
         ),
         inversion.nfe + counted.nfe,

@@ -64,6 +64,14 @@ def test_the_more_steps_are_drawn_the_whiter_and_the_dearer():
     assert powers == sorted(powers), "a plain picture has no fine detail but what is drawn"
 
 
+def test_two_repairs_cost_what_both_added(before):
+    once = repair_inversion(MODEL, before, "renormalise")
+    twice = repair_inversion(MODEL, once, "channels")
+    for first, last in zip(before.certificates, twice.certificates, strict=True):
+        added = last.roundtrip_mse - first.roundtrip_mse
+        assert last.repair_cost == pytest.approx(added, rel=1e-9) and added != 0
+
+
 def test_drawn_steps_are_the_same_for_a_picture_in_any_batch(before):
     both = repair_inversion(MODEL, before, "forward-3").state.x
     alone = invert_images(MODEL, before.images[1:], PLAN)
