@@ -155,7 +155,8 @@ class Pipeline:
             output_type: "pil", "np" or "pt".
 
         Raises:
-            ArgumentError: Neither latents nor seeds were given, or both.
+            ArgumentError: Neither latents nor seeds were given, or both; or latents that are no
+                batch, or have not the model's channels.
         """
         check_output_type(output_type)
         if (latents is None) == (seeds is None):
@@ -168,6 +169,11 @@ class Pipeline:
             raise ArgumentError(
                 f"Latents of shape {spelled(start.shape)} are no batch; give (N, C, H, W), N at "
                 "least 1."
+            )
+        if isinstance(start, Tensor) and start.shape[1] != self.model.shape[0]:
+            raise ArgumentError(
+                f"Latents of shape {spelled(start.shape)} have not the {self.model.shape[0]} "
+                f"channels of {self.model.name}; draw, or invert, with this model."
             )
         images = sample_latents(self.model, start, plan or Plan(), self.progress_bar)
         return ImagePipelineOutput(as_output(images, output_type))

@@ -46,6 +46,12 @@ def test_invert_takes_files_pil_images_and_lists(tiny, pictures):
     assert torch.equal(one, same) and both.shape == (2, 3, 16, 16)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 16, 16), (1, 6, 16, 16)])
+def test_latents_of_other_channels_are_refused_in_a_line(tiny, shape):
+    with pytest.raises(ArgumentError, match="have not the 3 channels of"):
+        tiny.sample(torch.zeros(shape), plan=PLAN)
+
+
 def test_pictures_of_whole_numbers_are_not_taken_for_floats(tiny):
     with pytest.raises(ArgumentError, match=r"uint8 are not in .* give x / 127\.5 − 1"):
         tiny.invert(torch.full((1, 3, 16, 16), 127, dtype=torch.uint8), plan=PLAN)
