@@ -586,6 +586,28 @@ def test_a_signal_that_compiled_code_makes_an_error_of_is_still_a_signal(
     assert err.startswith("ddim-interp: Stopped") and err.count("\n") == 1
 
 
+def test_a_signal_that_compiled_code_drops_is_told_again():
+    """torch imports numpy as it starts, and puts up with whatever comes of that."""
+    program = """if True:
+        import os, signal, sys, time
+        from ddim_interp import cli
+
+        def drop(*_, **__):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except BaseException:
+                pass
+            time.sleep(20)
+
+        cli.cli.main = drop
+        cli.main()
+    """
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "") and time.monotonic() - started < 15
+    assert done.stderr.startswith("ddim-interp: Stopped") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(("word", "code"), [("--version", 0), ("--nonsense", 143)])
 def test_a_signal_that_comes_when_all_is_done_shows_nothing_of_the_program(word, code):
     program = f"""if True:

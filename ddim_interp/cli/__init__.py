@@ -136,8 +136,12 @@ def _leave() -> None:
 class _Stopped(BaseException):
     """A signal asked the program to end; click's own handling would add lines to ours."""
 
+    def __del__(self) -> None:
+        if _asked:  # torch as it starts imports numpy, and drops what comes of that
+            _once_more(self.args[0])
 
-_asked: list[int] = []  # the signals that have come
+
+_asked: list[int] = []  # the signals that have come, and have not ended it yet
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -148,13 +152,16 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _insist(lost: "sys.UnraisableHookArgs") -> None:
-    """A signal that came while Python tidied up an object, where exceptions are lost: once more."""
-    if isinstance(lost.exc_value, _Stopped) and hasattr(signal, "setitimer"):
-        number = lost.exc_value.args[0]
+    """A signal that came while Python tidied up an object, where exceptions are lost."""
+    if not isinstance(lost.exc_value, _Stopped):  # that one is told again when it is gone
+        sys.__unraisablehook__(lost)
+
+
+def _once_more(number: int) -> None:
+    """Tell the program of a signal again, of which it was told where nobody listened."""
+    if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, lambda *_: _stop(number, None))
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-    else:
-        sys.__unraisablehook__(lost)
 
 
 def _run() -> int:
@@ -176,6 +183,7 @@ def _run() -> int:
     except DdimInterpError as error:
         return _say(_with_notes(error, str(error)), error.exit_code)
     except _Stopped as stopped:
+        _asked.clear()
         kept = hasattr(stopped, "__notes__")
         said = "Stopped." if kept else "Stopped; nothing half-made was left behind."
         return _say(_with_notes(stopped, said), 128 + stopped.args[0])
