@@ -32,6 +32,7 @@ class Model:
         draft: The same model in a cheaper precision, for frames; `denoiser` when not given.
         device: Where it runs.
         autoencoder: What stands between it and pictures, if anything does.
+        dtype: The precision that it was told to run in; empty where it was left to choose.
     """
 
     denoiser: Denoiser
@@ -42,6 +43,7 @@ class Model:
     draft: Denoiser | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
     autoencoder: Autoencoder | None = None
+    dtype: str = ""
 
     def __repr__(self) -> str:
         return f"Model({self.name}, {spelled(self.shape)}, {self.device})"
@@ -54,6 +56,15 @@ class Model:
     def grain(self, t: Level) -> float:
         """By how much rounding moves x̂_0 of frames at a level, root mean square."""
         return grain_of(self.for_frames, t)
+
+    def describe(self) -> dict[str, str]:
+        """What a recipe says of it.
+
+        Not the precision that it chose: that depends on the machine, and the same command makes the
+        same film.
+        """
+        told = {"dtype": self.dtype} if self.dtype else {}
+        return {"model": self.name, "weights_sha256": self.weights_sha256, **told}
 
     @property
     def retries(self) -> int:

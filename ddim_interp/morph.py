@@ -313,8 +313,7 @@ class Morph:
         return {
             "tool": "ddim_interp",
             "kind": "morph",
-            "model": self.model.name,
-            "weights_sha256": self.model.weights_sha256,
+            **self.model.describe(),
             **self.found.describe(),
             "style": asdict(self.style),
             "batch_size": self.batch_size,

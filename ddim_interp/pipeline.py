@@ -296,6 +296,7 @@ class DDIMPipeline(Pipeline):
             draft,
             self.device,
             self.autoencoder,
+            str(self.dtype).removeprefix("torch.") if self._draft_dtype is None else "",
         )
 
     def _run(self, network: Network) -> Callable[..., Any]:

@@ -42,7 +42,7 @@ _MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9A-Za-z.-]{1,120}\.safetensors"
 _VERSION = 1
 
 
-def circumstances(device: torch.device, precision: str, batch_size: int) -> dict[str, Any]:
+def circumstances(device: torch.device, batch_size: int) -> dict[str, Any]:
     """What may move the last bit of a picture, though not its meaning."""
     from ddim_interp import __version__
 
@@ -53,7 +53,6 @@ def circumstances(device: torch.device, precision: str, batch_size: int) -> dict
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "kernels": kernels_on(device),
-        "precision": precision,
         "batch_size": batch_size,
     }
 

@@ -222,8 +222,7 @@ class PictureGrid:
         return {
             "tool": "ddim_interp",
             "kind": "grid",
-            "model": self.model.name,
-            "weights_sha256": self.model.weights_sha256,
+            **self.model.describe(),
             **self.found.describe(),
             "layout": self.layout.cells,
             "across": self.across,

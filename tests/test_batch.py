@@ -422,6 +422,17 @@ def test_a_killed_batch_goes_on(tiny_folder, tmp_path):
     assert names == sorted([*(f"seed{i}__seed{i + 1}.webp" for i in range(12)), "results.jsonl"])
 
 
+def test_a_film_made_in_another_precision_is_another(tiny_folder, tmp_path):
+    task = film(tmp_path, "a")
+    made = Maker(partial(load, tiny_folder, "bf16")).make(task)
+    again = replace(task, entry=made.entry)
+    assert Maker(partial(load, tiny_folder, "bf16")).make(again).found
+    refused = Maker(partial(load, tiny_folder)).make(again)
+    assert refused.failed and "exists" in refused.entry["error"]
+    anew = Maker(partial(load, tiny_folder), overwrite=True).make(again)
+    assert not anew.found and not anew.failed
+
+
 # ---- who makes them ----
 
 
@@ -430,8 +441,8 @@ def film(folder, name, *sources):
     return Task(name, replace(order, plan=Plan(3), style=Style(frames=4)))
 
 
-def load(folder):
-    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", dtype="fp32")
+def load(folder, dtype="fp32"):
+    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

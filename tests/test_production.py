@@ -68,9 +68,22 @@ def test_a_killed_run_is_gone_on_with(shop: Workshop, name: str) -> None:
     assert shop.run(out).code == 73, "without --resume it is in the way"
 
 
-def load(folder: Path, **options: Any) -> DDIMPipeline:
-    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", dtype="fp32", **options)
+def load(folder: Path, dtype: str = "fp32", **options: Any) -> DDIMPipeline:
+    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", dtype=dtype, **options)
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def interrupted(pipe: DDIMPipeline) -> DDIMPipeline:
+    """The same, stopped when it has drawn one of several batches."""
+
+    def stop(items: Any, total: int, doing: str) -> Iterator[Any]:
+        for item in items:
+            yield item
+            if doing == "drawing":
+                raise KeyboardInterrupt
+
+    pipe.progress_bar = stop  # type: ignore[method-assign]
     return pipe
 
 
@@ -83,21 +96,9 @@ def test_another_class_is_another_film(tmp_path: Path) -> None:
     )  # fmt: skip
     DDIMPipeline(unet, DDIMScheduler(), class_label=0).save_pretrained(tmp_path / "classes")
     order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
-
-    def interrupted() -> DDIMPipeline:
-        pipe = load(tmp_path / "classes", class_label=0)
-
-        def stop(items: Any, total: int, doing: str) -> Iterator[Any]:
-            for item in items:
-                yield item
-                if doing == "drawing":
-                    raise KeyboardInterrupt
-
-        pipe.progress_bar = stop  # type: ignore[method-assign]
-        return pipe
-
+    first = interrupted(load(tmp_path / "classes", class_label=0))
     with pytest.raises(KeyboardInterrupt):
-        produce(order, interrupted, batch_size=2, resume=True)
+        produce(order, lambda: first, batch_size=2, resume=True)
     with pytest.raises(ValueError, match=r"another model \('classes \(class 0\)'"):
         produce(order, lambda: load(tmp_path / "classes", class_label=1), batch_size=2, resume=True)
 
@@ -109,6 +110,32 @@ def test_another_repair_is_another_film(
     produce(order, lambda: load(tiny_folder), resume=True)
     with pytest.raises(OSError, match="exists"):
         produce(replace(order, repair="renormalise"), lambda: load(tiny_folder), resume=True)
+
+
+def test_no_film_is_begun_in_one_precision_and_ended_in_another(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    with pytest.raises(KeyboardInterrupt):
+        produce(order, lambda: interrupted(load(tiny_folder, "bf16")), batch_size=2, resume=True)
+    with pytest.raises(ArgumentError, match=r"another precision \('bfloat16', now 'float32'\)"):
+        produce(order, lambda: load(tiny_folder), batch_size=2, resume=True, allow_drift=True)
+    produce(order, lambda: load(tiny_folder, "bf16"), batch_size=2, resume=True)
+
+
+def test_a_film_in_the_precision_asked_for_is_not_the_one_in_another(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    order = FilmOrder(("seed:1", "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    sheet = PicturesOrder(("seed:1", "seed:2"), tmp_path / "sheet.png", Plan(2))
+    corners = GridOrder(("seed:1", "seed:2", "seed:3"), tmp_path / "grid.png", Plan(2))
+    for each in (order, sheet, corners):
+        produce(each, lambda: load(tiny_folder, "bf16"), resume=True)
+        nfe = produce(each, lambda: load(tiny_folder, "bf16"), resume=True).nfe
+        with pytest.raises(OSError, match="exists"):
+            produce(each, lambda: load(tiny_folder), resume=True)
+        produce(each, lambda: load(tiny_folder), resume=True, overwrite=True)
+        assert nfe == 0, "what is made needs no second making"
 
 
 def test_a_film_is_made_anew_where_that_is_said_though_it_stands_there(

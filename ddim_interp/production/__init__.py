@@ -154,9 +154,9 @@ def produce(
         size = batch_size or default_batch_size(model.shape, model.device)
         keep = forget
         if resume and order.out is not None:
-            around = circumstances(pipe.device, pipe.precision, size)
+            around = circumstances(pipe.device, size)
             work = open_work(
-                order.out, identity(order, model), around, anew=anew, allow_drift=allow_drift
+                order.out, _decides(order, pipe), around, anew=anew, allow_drift=allow_drift
             )
             keep = stack.enter_context(work)
         if cache:
@@ -169,7 +169,7 @@ def produce(
 
         product, size = halve_until_it_fits(attempt, size)
         if order.out is not None and not resume:
-            drop_work(order.out, lambda: identity(order, model))
+            drop_work(order.out, lambda: _decides(order, pipe))
     head = {
         "outputs": [] if order.out is None else [str(order.out)],
         "nfe": product.nfe,
@@ -183,8 +183,12 @@ def produce(
 
 def identity(order: Order, model: Model) -> dict[str, Any]:
     """All that decides what an order makes with a model, as plain JSON values."""
-    head = {"model": model.name, "weights_sha256": model.weights_sha256}
-    return head | order.describe(model)
+    return model.describe() | order.describe(model)
+
+
+def _decides(order: Order, pipe: DDIMPipeline) -> dict[str, Any]:
+    """All that decides what goes into one file: frames in two precisions are seen to differ."""
+    return {"precision": pipe.precision} | identity(order, pipe.model)
 
 
 def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Keep:
@@ -197,11 +201,12 @@ def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Kee
     decides = {
         "model": pipe.model.name,
         "weights_sha256": pipe.weights_sha256,
+        "precision": pipe.precision,
         "network": pipe.unet.config.to_dict(),
         "scheduler": pipe.scheduler.config.to_dict(),
         "autoencoder": pipe.autoencoder and pipe.autoencoder.config,
         "shape": pipe.model.shape,
         "plan": plan.describe(),
-        "around": circumstances(pipe.device, pipe.precision, size),
+        "around": circumstances(pipe.device, size),
     }
     return LatentCache(folder, decides, keep)

@@ -59,8 +59,7 @@ class PicturesOrder:
         recipe = {
             "tool": "ddim_interp",
             "kind": "sample",
-            "model": model.name,
-            "weights_sha256": model.weights_sha256,
+            **model.describe(),
             "plan": found.plan.describe(),
             "batch_size": size,
             "columns": self.columns,
