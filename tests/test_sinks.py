@@ -417,7 +417,13 @@ def test_an_unknown_suffix_is_answered_with_the_known(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("-", "do not go to stdout"), ("f.", "ends in a dot"), ("f.mp4.", "a dot")]
+    ("name", "says"),
+    [
+        ("-", "do not go to stdout"),
+        ("f.", "ends in a dot"),
+        ("f.mp4.", "a dot"),
+        (".mp4", r"without a name; .* as in film\.mp4"),
+    ],
 )
 def test_a_name_that_asks_for_no_folder_makes_none(name: str, says: str, tmp_path: Path) -> None:
     for refused in (check_sink, lambda path: open_sink(path).__enter__()):

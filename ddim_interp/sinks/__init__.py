@@ -203,6 +203,10 @@ def _plan(
             f"{shown(name)} ends in a dot, and names no format; choose one of "
             f"{', '.join(filter(None, SINKS))}, or no dot for a folder of PNGs."
         )
+    if name and name.lower() in SINKS:  # to pathlib a name without a suffix, and so a folder's
+        raise ArgumentError(
+            f"{shown(name)} is a suffix without a name; give the film one, as in film{name}."
+        )
     suffix = Path(name).suffix.lower()
     if suffix not in SINKS:
         raise ArgumentError(
