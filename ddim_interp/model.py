@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddim_interp.autoencoder import Autoencoder
 from ddim_interp.denoiser import Denoiser, Fallback, grain_of
-from ddim_interp.errors import ArgumentError
+from ddim_interp.errors import ArgumentError, ScheduleError
 from ddim_interp.grid import Grid, make_grid
 from ddim_interp.schedule import Level, NoiseSchedule
 from ddim_interp.shapes import Images, spelled
@@ -145,7 +145,13 @@ class Plan:
             ScheduleError: `steps` is out of range.
             ArgumentError: No spacing or no solver has that name; or `depth` is out of range.
         """
-        schedule = self._shallower(schedule)
+        whole, schedule = schedule, self._shallower(schedule)
+        left = schedule.num_train_timesteps
+        if left < self.steps <= whole.num_train_timesteps:
+            raise ScheduleError(
+                f"depth={self.depth:g} leaves {left} levels of {whole.num_train_timesteps}, too few "
+                f"for steps={self.steps}; take at most {left}, or go deeper."
+            )
         grid = make_grid(schedule, self.steps, self.spacing)
         solver = AUTO_SAMPLER if self.solver == "auto" else self.solver
         return grid, make_solver(solver, schedule) if isinstance(solver, str) else solver

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ddim_interp.denoiser import GaussianDenoiser
-from ddim_interp.errors import ArgumentError
+from ddim_interp.errors import ArgumentError, ScheduleError
 from ddim_interp.grid import SPACINGS
 from ddim_interp.inversion import invert_images
 from ddim_interp.latents import draw
@@ -33,6 +33,14 @@ def test_full_depth_is_the_whole_axis():
 def test_a_depth_that_cannot_be_meant_is_refused(depth):
     with pytest.raises(ArgumentError, match="more than 0"):
         Plan(depth=depth).walk(SCHEDULE)
+
+
+def test_a_depth_that_leaves_too_few_levels_says_so():
+    Plan(steps=10, depth=0.01).walk(SCHEDULE)
+    with pytest.raises(ScheduleError, match=r"depth=0\.01 leaves 10 levels of 1000.* go deeper"):
+        Plan(steps=12, depth=0.01).walk(SCHEDULE)
+    with pytest.raises(ScheduleError, match="use 1 to 10"):
+        Plan(steps=0, depth=0.01).walk(SCHEDULE)
 
 
 def test_shallow_latents_come_back_and_still_hold_the_picture():
