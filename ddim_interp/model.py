@@ -149,8 +149,8 @@ class Plan:
         left = schedule.num_train_timesteps
         if left < self.steps <= whole.num_train_timesteps:
             raise ScheduleError(
-                f"depth={self.depth:g} leaves {left} levels of {whole.num_train_timesteps}, too few "
-                f"for steps={self.steps}; take at most {left}, or go deeper."
+                f"depth={self.depth:g} leaves {left} levels of {whole.num_train_timesteps}, too "
+                f"few for steps={self.steps}; take at most {left}, or go deeper."
             )
         grid = make_grid(schedule, self.steps, self.spacing)
         solver = AUTO_SAMPLER if self.solver == "auto" else self.solver
