@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ddim_interp import Model, NoiseSchedule, Pipeline, Plan
 from ddim_interp.denoiser import CountCalls, GaussianDenoiser
 from ddim_interp.errors import ArgumentError, DdimInterpError, ImageError, InputMissingError
 from ddim_interp.images import open_image
+from ddim_interp.inversion import invert_images, sample_latents
 from ddim_interp.keyframes import find_keyframes
 from ddim_interp.latent_file import read_latents
 from ddim_interp.sheet import PictureGrid
@@ -26,6 +28,7 @@ from ddim_interp.web.cards import plain_name
 from ddim_interp.web.chart import SIDE, Chart
 from ddim_interp.web.drawing import Drawing
 from ddim_interp.web.keepsakes import FORMATS, Keepsakes
+from ddim_interp.web.sketch import sketch_plan
 from ddim_interp.web.studio import MOST_KEYFRAMES, SHEET, Setting, Studio
 from ddim_interp.web.wish import FilmWish, command_line
 
@@ -88,6 +91,19 @@ def test_a_film_is_sketched_before_it_is_drawn(tmp_path: Path) -> None:
         drawn, sketch = frames(studio), frames(studio, "sketch")
     off = np.abs(drawn.astype(int) - sketch)
     assert 0 < off.max() <= 32, "a sketch is the same film, in fewer steps"
+
+
+def test_a_pair_is_sketched_from_both_its_halves() -> None:
+    plan = Plan(solver="leapfrog")
+    pair = invert_images(GAUSSIAN, torch.linspace(-1, 1, 192).view(1, 3, 8, 8), plan).state
+
+    def off(few: Plan) -> float:
+        counted = CountCalls(GAUSSIAN.denoiser)
+        drawn = sample_latents(GAUSSIAN, pair, few, denoiser=counted)
+        assert counted.nfe <= 7
+        return float((drawn - sample_latents(GAUSSIAN, pair, plan)).abs().mean())
+
+    assert off(sketch_plan(GAUSSIAN, plan)) < off(Plan.quick(steps=7)) / 3
 
 
 def test_what_is_asked_for_last_is_what_lies_there(studio: Studio) -> None:
