@@ -202,6 +202,18 @@ def test_no_more_is_taken_than_the_table_holds(studio: Studio) -> None:
     assert len(studio.describe()["keyframes"]) == MOST_KEYFRAMES
 
 
+def test_pictures_of_one_name_are_told_apart(studio: Studio, pictures: list[Path]) -> None:
+    for path in (pictures[0], pictures[1], pictures[0], pictures[1]):
+        studio.upload(path, "a b.png").result(60)
+    now = studio.describe()
+    names = ["a b.png", "a b (2).png"] * 2
+    assert [card["name"] for card in now["keyframes"]] == names
+    assert shlex.split(now["command"])[2:6] == names
+    studio.arrange([card["id"] for card in now["keyframes"][1:2]])
+    studio.upload(pictures[0], "a b.png").result(60)
+    assert shlex.split(studio.describe()["command"])[2:4] == names[1::-1]
+
+
 @pytest.mark.parametrize(
     ("given", "word"),
     [

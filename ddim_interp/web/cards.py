@@ -2,14 +2,15 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ddim_interp.errors import DdimInterpError
 from ddim_interp.files import StrPath, shown
-from ddim_interp.images import open_image
+from ddim_interp.images import Picture, open_image
 from ddim_interp.keyframes import Keyframe
 from ddim_interp.latent_file import read_latents
 from ddim_interp.model import Model
@@ -17,7 +18,7 @@ from ddim_interp.recipe import printable
 from ddim_interp.shapes import Frame
 from ddim_interp.sources import FiledLatents, Seed, Source, parse_source
 
-__all__ = ["Card", "lay_cards", "plain_name", "upload_card"]
+__all__ = ["Card", "lay_cards", "plain_name", "told_apart", "upload_card"]
 
 _LONGEST_NAME = 120
 
@@ -101,6 +102,26 @@ def upload_card(path: Path, name: str, model: Model) -> Card:
     except DdimInterpError as error:
         said = str(error).replace(shown(path), shown(plain))
         raise type(error)(said) from error
+
+
+def told_apart(card: Card, others: Iterable[Card]) -> Card:
+    """The card; if another picture goes by its name, with a number in it, as `apple (2).png`."""
+    if not isinstance(card.source, Picture):
+        return card
+    digests = {
+        other.spelling: other.source.sha256 for other in others if isinstance(other.source, Picture)
+    }
+    name, spelling = card.name, card.spelling
+    for number in count(2):
+        if digests.get(spelling, card.source.sha256) == card.source.sha256:
+            break
+        name, spelling = (_numbered(text, number) for text in (card.name, card.spelling))
+    return replace(card, source=replace(card.source, name=name), name=name, spelling=spelling)
+
+
+def _numbered(name: str, number: int) -> str:
+    suffix = Path(name).suffix
+    return f"{name.removesuffix(suffix)} ({number}){suffix}"
 
 
 def plain_name(name: str) -> str:

@@ -28,7 +28,7 @@ from ddim_interp.precision import default_batch_size
 from ddim_interp.shapes import Frame
 from ddim_interp.sources import in_words
 from ddim_interp.web.attention import Attentive, Progress, Watched
-from ddim_interp.web.cards import Card, lay_cards, upload_card
+from ddim_interp.web.cards import Card, lay_cards, told_apart, upload_card
 from ddim_interp.web.chart import CORNERS, Chart
 from ddim_interp.web.drawing import Drawing
 from ddim_interp.web.jobs import Lane, Superseded, Worker
@@ -347,7 +347,8 @@ class Studio:
                 raise ArgumentError(
                     f"{MOST_KEYFRAMES} keyframes are as many as this page holds; remove some first."
                 )
-            self._cards += tuple(self._with_picture(card) for card in new)
+            for card in new:
+                self._cards += (told_apart(self._with_picture(card), self._cards),)
             self._begin()
 
     def _with_picture(self, card: Card) -> Card:
