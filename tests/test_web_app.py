@@ -1,5 +1,6 @@
 """Who may speak to the page's server, what it is told, and what it answers."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,13 +15,16 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
+from uvicorn.server import ServerState
 
 from ddim_interp import Model, NoiseSchedule
 from ddim_interp.denoiser import GaussianDenoiser
 from ddim_interp.web import app as application
 from ddim_interp.web.app import make_app
+from ddim_interp.web.server import HOST, Impatient
 from ddim_interp.web.studio import Setting, Studio
 
 PORT, TOKEN, TICKET = 8346, "a-token-that-nobody-guesses", "good-for-once"
@@ -590,3 +594,31 @@ def test_every_control_has_a_name(page: TestClient) -> None:
     script = page.get("/static/explore.js").text
     for name in re.findall(r'\$\("([\w-]+)"\)', script):
         assert f'id="{name}"' in text, name
+
+
+def test_a_connection_on_which_nobody_asks_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Impatient, "patience", 0.1)
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def talk() -> list[bytes]:
+        config = uvicorn.Config(slow, lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Impatient(config=config, server_state=state, app_state={}), HOST, 0
+        )
+        heard = []
+        for said in (b"", b"GET / HTTP/1.1\r\nHost", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(said)
+            heard.append(await asyncio.wait_for(reader.read(), 4))
+            writer.close()
+        server.close()
+        return heard
+
+    silent, half, whole = asyncio.run(talk())
+    assert (silent, half) == (b"", b"") and whole.startswith(b"HTTP/1.1 204")

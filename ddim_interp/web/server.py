@@ -1,5 +1,6 @@
 """The socket the page is served from, until a signal says stop. The door of uvicorn."""
 
+import asyncio
 import errno
 import os
 import signal
@@ -8,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ddim_interp.errors import BusyError
 from ddim_interp.web.guard import Guard
 
-__all__ = ["HOST", "USUAL_PORT", "listen", "run"]
+__all__ = ["HOST", "USUAL_PORT", "Impatient", "listen", "run"]
 
 HOST = "127.0.0.1"
 """Where it listens: on this machine, and nowhere else."""
@@ -67,7 +69,7 @@ def run(
         log_config=None,
         access_log=False,
         ws="none",
-        http="h11",
+        http=Impatient,
         loop="asyncio",
         lifespan="off",
         server_header=False,
@@ -78,6 +80,31 @@ def run(
         h11_max_incomplete_event_size=2**15,
     )
     _Server(config, ready, stop).run(sockets=[opened])
+
+
+class Impatient(H11Protocol):
+    """A connection that is closed if nobody asks for anything: so many of them may be open.
+
+    uvicorn waits for ever for a first request, and for the end of one's head.
+    """
+
+    patience = 20.0
+    """Seconds."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody is there."""
+        super().connection_made(transport)
+        self.loop.call_later(self.patience, self._look, self.cycle)
+
+    def _look(self, before: object) -> None:
+        """Look again and again whether a request came, until the connection is closed."""
+        if self.transport.is_closing():
+            return
+        rests = self.cycle is None or self.cycle.response_complete
+        if rests and self.cycle is before:
+            self.transport.close()
+        else:
+            self.loop.call_later(self.patience, self._look, self.cycle)
 
 
 class _Server(uvicorn.Server):
