@@ -165,7 +165,6 @@ class SchedulerConfig(AsMapping):
         betas = self.trained_betas
         if betas is not None and (
             type(betas) is not tuple
-            or not betas
             or any(type(beta) not in (int, float) or not 0 < beta <= 1 for beta in betas)
         ):
             raise ModelError(

@@ -75,6 +75,7 @@ def test_signal_and_noise_share_one_unit_of_variance() -> None:
 def test_the_clean_end_is_one_or_the_first_entry(to_one: bool, alpha_bar: float) -> None:
     schedule = NoiseSchedule.from_config({"set_alpha_to_one": to_one})
     assert schedule.clean == Level(-1.0, alpha_bar)
+    assert NoiseSchedule(LINEAR.alphas_cumprod).clean == Level(-1.0, 1.0)
 
 
 def test_zero_snr_ends_in_pure_noise_and_keeps_the_first_level() -> None:
@@ -146,7 +147,9 @@ def test_a_config_survives_json() -> None:
     config = SchedulerConfig.from_mapping(
         {"trained_betas": [0.1, 0.2], "num_train_timesteps": 2, "prediction_type": "sample"}
     )
-    assert SchedulerConfig.from_mapping(json.loads(json.dumps(config.to_dict()))) == config
+    written = json.loads(json.dumps(config.to_dict()))
+    assert written == config.to_dict()
+    assert SchedulerConfig.from_mapping(written) == config
 
 
 def test_keys_of_other_schedulers_are_left_alone() -> None:
@@ -175,6 +178,7 @@ def test_keys_of_other_schedulers_are_left_alone() -> None:
         ("dynamic_thresholding_ratio", 1.5, "at most 1"),
         ("trained_betas", [0.1, -0.1], "each is the share of variance"),
         ("trained_betas", "0.1", "each is the share of variance"),
+        ("trained_betas", [], "the number of trained_betas, which is 0"),
         ("trained_betas", [0.1, 0.2], "the number of trained_betas, which is 2"),
     ],
 )
