@@ -284,7 +284,7 @@ def test_grain_is_what_rounding_does_to_the_picture(prediction_type, ratio):
 
 
 def test_frames_have_the_grain_of_their_draft():
-    t = Level(500.0, 0.5)
+    t = Level(500.0, 0.2)
     exact = NetworkDenoiser(lambda x, _: x, "v_prediction")
     draft = NetworkDenoiser(lambda x, _: x, "v_prediction", torch.float16)
     assert grain_of(Fallback(draft, exact), t) == draft.grain(t) > grain_of(exact, t) > 0

@@ -137,6 +137,20 @@ def test_an_iteration_that_runs_away_is_damped_until_it_comes_closer() -> None:
     assert (solution.residual < 0.2 * rms(f(START, EVERYONE) - START)).all()
 
 
+def test_the_second_pass_astray_leads_back_to_the_best_iterate_and_every_next_by_half_as_far():
+    f, _ = linear(spread(-60, -50))
+    asked: list[Tensor] = []
+
+    def overheard(y: Tensor, rows: Tensor) -> Tensor:
+        asked.append(y)
+        return f(y, rows)
+
+    ImplicitEquation(passes=6, tolerance=0, window=1).solve(overheard, START)
+    away = f(START, EVERYONE) - START
+    expected = [START + away, f(START + away, EVERYONE), *(START + away / n for n in (4, 8, 16))]
+    assert_close(asked[1:], expected)
+
+
 # NaN
 
 

@@ -14,7 +14,7 @@ from ddim_interp.grid import SPACINGS, make_grid
 from ddim_interp.latents import draw, latent_power
 from ddim_interp.schedule import Level, NoiseSchedule
 from ddim_interp.solver import DDIM, ImplicitEquation, State
-from ddim_interp.trajectory import invert, last, sample
+from ddim_interp.trajectory import about_steps, invert, last, sample
 
 SHAPE = (3, 8, 8)
 SCHEDULE = NoiseSchedule.from_config({})
@@ -52,6 +52,7 @@ def test_an_inversion_visits_the_levels_of_the_sampling_in_reverse(
     up = [state.level for state in invert(GAUSSIAN, Z, grid)]
     assert down == [*grid[1:]]
     assert up == [*grid[-2::-1]]
+    assert about_steps(grid, DDIM()) == len(up)
 
 
 def test_a_walk_of_two_halves_is_the_whole_walk() -> None:
@@ -63,6 +64,12 @@ def test_a_walk_of_two_halves_is_the_whole_walk() -> None:
 def test_a_walk_starts_from_latents_or_from_a_state() -> None:
     state = State(Z, GRID[0])
     assert torch.equal(last(sample(GAUSSIAN, state, GRID)).x, last(sample(GAUSSIAN, Z, GRID)).x)
+
+
+def test_a_state_that_is_at_the_grids_level_but_for_rounding_starts_on_it() -> None:
+    near = Level(GRID[0].timestep, GRID[0].alpha_bar * (1 + 1e-7))
+    whole, rounded = (last(sample(GAUSSIAN, State(Z, t), GRID)).x for t in (GRID[0], near))
+    assert torch.equal(rounded, whole)
 
 
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
