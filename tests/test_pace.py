@@ -78,6 +78,14 @@ def test_easing_out_is_easing_in_backwards(power: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "power"), [("ease-in", 2), ("ease-in-cubic", 3)])
+def test_easing_in_is_a_power_and_easing_in_and_out_is_half_of_it_twice(name, power) -> None:
+    t = even(0, 0.5, 11)
+    torch.testing.assert_close(EASINGS[name](t), t**power)
+    in_out = EASINGS[name.replace("in", "in-out")]
+    torch.testing.assert_close(in_out(t), EASINGS[name](2 * t) / 2)
+
+
 @pytest.mark.parametrize("s", [0.1, 0.5, 0.8])
 def test_cubic_bezier_passes_through_its_curve(s: float) -> None:
     x1, y1, x2, y2 = 0.25, 0.1, 0.6, 0.9
