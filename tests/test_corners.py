@@ -1,12 +1,13 @@
 """Sheets and simplices: four corners, tables of keyframes, triangles."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from ddim_interp.corners import Sheet, raster, shares, simplex
+from ddim_interp.corners import Sheet, barycentric, raster, shares, simplex
 from ddim_interp.errors import ArgumentError, PathError
 from ddim_interp.interpolate import BLENDS, Blend, slerp
 
@@ -82,6 +83,26 @@ def test_simplex_lists_every_way_of_sharing_once() -> None:
     assert bool(((weights >= 0) & ((weights * 5).round() == weights * 5)).all())
 
 
+def test_a_step_along_an_edge_leads_from_corner_to_corner() -> None:
+    assert torch.equal(simplex(3, 1), torch.eye(3, dtype=torch.float64))
+
+
+def test_a_place_outside_the_triangle_is_the_nearest_of_its_height() -> None:
+    down, across = raster(9, 17)
+    weights = barycentric(down, across)
+    assert bool((weights >= 0).all())
+    # Corners lie at (0, 1/2), (1, 0) and (1, 1): what the weights make of them is the place.
+    corners = torch.tensor([[0, 0.5], [1, 0], [1, 1]], dtype=torch.float64)
+    within = across.clamp(0.5 - down / 2, 0.5 + down / 2)
+    torch.testing.assert_close(weights @ corners, torch.stack([down, within], dim=1))
+
+
+def test_a_place_beyond_the_sheet_is_the_nearest_on_it() -> None:
+    beyond, across = torch.tensor([-1.0, 2.0]), torch.tensor([0.3, 0.3])
+    for weigh in (barycentric, partial(shares, 3, 2)):
+        assert torch.equal(weigh(beyond, across), weigh(beyond.clamp(0, 1), across))
+
+
 def test_a_triangle_has_its_corners_at_its_corners() -> None:
     corners = table(2, 3)[0]
     weights = simplex(3, 4)
@@ -92,9 +113,11 @@ def test_a_triangle_has_its_corners_at_its_corners() -> None:
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 1), (1, 1)])
 def test_a_table_without_four_corners_is_refused(rows: int, columns: int) -> None:
-    with pytest.raises(PathError, match="at least 2 × 2"):
+    with pytest.raises(PathError, match=rf"of {rows} × {columns} .* at least 2 × 2"):
         Sheet(table(rows, columns))
-    with pytest.raises(ArgumentError, match="at least 2 × 2"):
+    with pytest.raises(PathError, match=rf"of {rows} × {columns} .* at least 2 × 2"):
+        shares(rows, columns, torch.zeros(1), torch.zeros(1))
+    with pytest.raises(ArgumentError, match=rf"of {rows} × {columns} .* at least 2 × 2"):
         raster(rows, columns)
 
 
