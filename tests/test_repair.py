@@ -38,6 +38,8 @@ def test_a_repair_says_what_it_costs(before, name):
     decoded = sample_latents(MODEL, after.state, after.plan)
     assert torch.equal(decoded, after.decoded), "the certificate is of what will be seen"
     assert torch.equal(after.images, before.images)
+    for certificate in after.certificates:  # what was walked anew was solved anew
+        assert bool(certificate.residuals) is (name == "forward-4")
 
 
 def test_renormalised_latents_have_the_length_of_noise(before):
@@ -93,10 +95,13 @@ def test_a_pair_is_repaired_as_a_pair(before):
     plan = Plan(steps=10, solver="bdia", spacing="leading")
     pair = invert_images(MODEL, before.images, plan)
     after = repair_inversion(MODEL, pair, "renormalise")
-    gain = (after.state.x / pair.state.x).median()
-    for (_, new), (_, old) in zip(after.state.memory, pair.state.memory, strict=True):
-        assert (new / old).median() == pytest.approx(gain.item(), rel=0.5)
-    assert len(after.state.memory) == len(pair.state.memory) == 1
+    ((_, new),), ((_, old),) = after.state.memory, pair.state.memory
+    gain, others = (
+        (a / b).flatten(1).median(1).values for a, b in ((after.state.x, pair.state.x), (new, old))
+    )
+    assert (
+        torch.allclose(others, gain) and not torch.isclose(gain, gain.new_ones(()), rtol=0.01).any()
+    )
 
 
 @pytest.mark.parametrize("name", ["", "whiten", "forward", "forward-0", "forward--1", "forward-x"])
@@ -166,6 +171,7 @@ def test_strict_tells_a_bad_inversion_by_the_exit_code(call, tiny_folder, tmp_pa
     out = tmp_path / {"invert": "z.safetensors", "morph": "film.png"}[verb]
     second = () if verb == "invert" else ("seed:1", "--frames", "3")
     arguments = (verb, tmp_path / "black.png", *second, "-o", out, "--model", tiny_folder)
+    arguments += ("--solver", "ddim-naive")
     assert call(*arguments, "--steps", "4", "--strict", "-q")[0] == 1
     assert out.exists(), "a bad verdict is no reason to withhold the result"
     assert call(*arguments, "--steps", "4", "--overwrite", "-q")[0] == 0
