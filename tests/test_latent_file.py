@@ -63,6 +63,15 @@ def test_a_file_tells_of_one_of_its_latents(z, tmp_path):
         read_latents_recipe(z, 2)
     write_latents(tmp_path / "bare.safetensors", STATE, MODEL, Plan(steps=9))
     assert read_latents_recipe(tmp_path / "bare.safetensors", 1)["sources"] == []
+    assert read_latents(tmp_path / "bare.safetensors").certificate(0) is None
+
+
+def test_latents_of_any_precision_are_filed_in_float32(z, tmp_path):
+    fine = replace(STATE, x=STATE.x.double(), dither=STATE.x.double())
+    write_latents(tmp_path / "fine.safetensors", fine, MODEL, Plan(steps=9))
+    state = read_latents(tmp_path / "fine.safetensors", MODEL).state
+    for kept in (state.x, state.dither):
+        assert kept.dtype == torch.float32 and torch.equal(kept, STATE.x)
 
 
 def test_the_same_latents_are_the_same_bytes(z, tmp_path):
