@@ -1,16 +1,25 @@
 """Frames that share work are those that would have been drawn one by one."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 
-from ddim_interp.denoiser import CountCalls, GaussianDenoiser, InBatches, Prediction, predict_eps
+from ddim_interp.denoiser import (
+    CountCalls,
+    GaussianDenoiser,
+    InBatches,
+    Prediction,
+    among,
+    predict_eps,
+)
 from ddim_interp.errors import NonFiniteError
 from ddim_interp.grid import make_grid
 from ddim_interp.latents import draw
 from ddim_interp.notes import TakesNotes
-from ddim_interp.refinement import FAMILY, Together, _stencil
+from ddim_interp.refinement import FAMILY, Together, _Mesh, _stencil
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver import State, begin, make_solver
 from ddim_interp.trajectory import last, sample
@@ -182,6 +191,24 @@ def test_a_solver_that_iterates_leaves_no_notes_beyond():
     assert 0 < 4 * noted < counted.nfe
     asked, known, costs, _ = draw_knowing([0, 23], solver="trapezoid")
     assert miss(asked, known).max() < 0.1 and costs[1] < costs[0]
+
+
+def test_once_some_pictures_are_asked_about_alone_nothing_more_is_noted():
+    grid, (_, z) = make_grid(SCHEDULE, steps=3), path(4)
+    scribe, some = TakesNotes(TURNING), torch.tensor([0, 2])
+    scribe(z, grid[0])
+    among(scribe, some)(z[some], grid[1])
+    scribe(z, grid[1])
+    assert scribe.notes.levels == grid[:1]
+
+
+@settings(max_examples=30)
+@given(count=st.integers(2, FAMILY), known=st.sets(st.integers(0, FAMILY - 1)))
+def test_no_more_than_fifteen_frames_in_a_row_go_unasked(count, known):
+    known = {frame for frame in known if frame < count}
+    first = _Mesh([frame / count for frame in range(count)], known).first
+    assert {0, count - 1, *known} <= {*first}
+    assert all(0 < right - left <= 16 for left, right in pairwise(first))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
