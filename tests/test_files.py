@@ -524,6 +524,7 @@ def test_a_signal_at_any_moment_leaves_nothing_half_made(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # or one waits on the disk
     for k, path in places(tmp_path):
         if old:
             (write_frames if write is write_frames else write_film)(path, True)
