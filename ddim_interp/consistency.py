@@ -79,7 +79,7 @@ class Consistency:
     Args:
         table: Every method at every number of steps.
         method: The method that the figures below are of.
-        doublings: The same latents at S and 2 S steps, for each S.
+        doublings: The same latents at S and 2 S steps, for each S where both can be drawn.
         standing: The worst difference on the way from a latent to its re-inversion.
         inversion: The pictures, at the most steps.
     """
