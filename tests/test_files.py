@@ -553,6 +553,25 @@ def test_a_signal_at_any_moment_leaves_nothing_half_made(
     assert k > 50 and end == ("StorageError" if fails else "")
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["well", "failing"])
+def test_what_was_opened_is_closed(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(Path("/dev/fd").iterdir())
+    if fails:
+        monkeypatch.setattr(os, "fsync", lambda _: fail_to_sync(tmp_path))
+    for write in (write_film, write_frames, claim_and_write, lambda path, _: append_line(path, "")):
+        for overwrite in (False, True):
+            with pytest.raises(StorageError) if fails else contextlib.nullcontext():
+                write(tmp_path / write.__name__, overwrite)
+    (tmp_path / "abc").touch()
+    sha256_file(tmp_path / "abc")
+    read_lines(tmp_path / "abc")
+    with pytest.raises(ImageError):
+        open_input(tmp_path)
+    assert sorted(Path("/dev/fd").iterdir()) == before
+
+
 # ---- journals ----
 
 
@@ -615,3 +634,6 @@ def test_a_folder_is_made_once(tmp_path: Path) -> None:
         make_folder(tmp_path / "films")
     with pytest.raises(OutputError, match="no such file"):
         make_folder(tmp_path / "no" / "films")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file; give the name of a folder"):
+        make_folder(tmp_path / "file")
