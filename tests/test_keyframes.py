@@ -57,6 +57,14 @@ def test_and_for_no_other(filed, other):
     assert "found by leapfrog in 8 steps of log-snr" in keyframe.verdict
 
 
+def test_a_latent_that_a_file_does_not_hold_is_refused(filed):
+    (whole,) = find_keyframes(MODEL, [filed()], FOUND, 4).each
+    (named,) = find_keyframes(MODEL, [f"{filed()}#0"], FOUND, 4).each
+    assert torch.equal(named.state.x, whole.state.x)
+    with pytest.raises(ArgumentError, match="#1 is not among them"):
+        find_keyframes(MODEL, [f"{filed()}#1"], FOUND, 4)
+
+
 def test_latents_of_a_solver_that_was_made_by_hand_are_decoded_by_it(filed):
     plan = Plan(8, solver=BDIA(gamma=0.5))
     (keyframe,) = find_keyframes(MODEL, [filed(plan)], plan, 4).each

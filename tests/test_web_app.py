@@ -156,6 +156,14 @@ def test_a_ticket_lets_in_once_and_is_no_token(stranger: TestClient) -> None:
     assert stranger.get("/", params={"token": TOKEN}).status_code == 303
 
 
+@pytest.mark.parametrize("asked", ["GET /state", "GET /static/explore.js", "HEAD /", "POST /"])
+def test_only_the_page_itself_is_entered_by_an_address(stranger: TestClient, asked: str) -> None:
+    for secret in (TOKEN, TICKET):
+        answer = stranger.request(*asked.split(), params={"token": secret})
+        assert answer.status_code == 403 and "set-cookie" not in answer.headers
+    assert stranger.get("/", params={"token": TICKET}).status_code == 303, "it has not been spent"
+
+
 @pytest.mark.parametrize("other", ['prefs={"a": 1}', "a b", "_xsrf=2|ab", "=", "x=\xff", '"'])
 def test_cookies_of_other_programs_do_not_keep_us_out(stranger: TestClient, other: str) -> None:
     """All ports of a machine share them."""
