@@ -74,6 +74,16 @@ def test_a_lane_that_is_full_says_so(worker: Worker) -> None:
     assert [each.result(30) for each in waiting] == [1, 1]
 
 
+def test_work_that_was_called_off_while_it_waited_is_not_begun(worker: Worker) -> None:
+    stuck, begun, done = threading.Event(), threading.Event(), []
+    worker.ask("film", lambda: (begun.set(), stuck.wait(30)))
+    assert begun.wait(30)
+    assert worker.ask("open", lambda: done.append("called off")).cancel()
+    stuck.set()
+    assert worker.ask("open", lambda: "next").result(30) == "next"
+    assert done == []
+
+
 def test_an_error_is_for_whoever_asked_and_the_work_goes_on(worker: Worker) -> None:
     with pytest.raises(ZeroDivisionError):
         worker.ask("film", lambda: 1 / 0).result(30)
