@@ -18,7 +18,7 @@ from ddim_interp.latent_file import source_note, write_latents
 from ddim_interp.latents import draw
 from ddim_interp.model import Model
 from ddim_interp.schedule import NoiseSchedule
-from ddim_interp.solver import AUTO_SAMPLER, BDIA, State
+from ddim_interp.solver import AUTO, AUTO_SAMPLER, BDIA, State
 from ddim_interp.verbs import Pipeline
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -98,6 +98,13 @@ def gaussian(height: int, width: int) -> Model:
 
 def picture() -> Image.Image:
     return to_pil(to_frames(0.2 * draw([1], (3, 16, 32))))[0]
+
+
+def test_evaluations_for_pictures_are_counted_over_batches_and_trials() -> None:
+    counted = CountCalls(GaussianDenoiser(variance=0.25))
+    model = replace(gaussian(8, 8), denoiser=counted)
+    found = find_keyframes(model, [picture(), picture()], Plan(4), batch_size=1)
+    assert found.nfe == counted.nfe and found.plan.solver in AUTO
 
 
 class Memory:

@@ -123,6 +123,7 @@ def test_what_is_no_recipe_is_refused_before_any_frame(recipe: Any, tmp_path: Pa
         "7",
         '"text"',
         '{"a": NaN}',
+        '{"a": [1e999]}',
         "[" * 100_000,
         '{"a":' * 5_000 + "1" + "}" * 5_000,
         '{"a": ' + "9" * 10_000 + "}",
