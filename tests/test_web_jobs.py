@@ -90,6 +90,13 @@ def test_an_error_is_for_whoever_asked_and_the_work_goes_on(worker: Worker) -> N
     assert worker.ask("film", lambda: 1).result(30) == 1
 
 
+def test_a_closed_worker_leaves_no_thread_behind() -> None:
+    before = threading.enumerate()
+    with Worker(LANES) as worker:
+        assert worker.ask("look", lambda: "seen").result(30) == "seen"
+    assert threading.enumerate() == before
+
+
 def test_closing_lets_go_of_all_who_wait(worker: Worker) -> None:
     long = Long(worker)
     film = worker.ask("film", long)
