@@ -479,8 +479,9 @@ def test_a_giant_is_refused_before_memory_is_taken(folder: Path) -> None:
     edit_json(folder / "unet/config.json", block_out_channels=[65536, 65536])
     with pytest.raises(ModelError, match="more than the 2,000,000,000 allowed"):
         read_checkpoint(folder)
-    with pytest.raises(ModelError, match="more than the 10 allowed"):
-        read_checkpoint(EMBEDDED, max_parameters=10)
+    count = sum(weight.numel() for weight in read_checkpoint(EMBEDDED).unet.parameters())
+    with pytest.raises(ModelError, match=f"{count:,} parameters, more than the {count - 1:,} all"):
+        read_checkpoint(EMBEDDED, max_parameters=count - 1)
 
 
 # Weights that are damaged, or something else
@@ -624,7 +625,7 @@ def test_a_flipped_bit_in_the_hub_s_cache_is_found(folder: Path) -> None:
     (folder / WEIGHTS).symlink_to(blob)
     good = blob.read_bytes()
     assert read_checkpoint(folder).weights_sha256 == blob.name
-    for place in random.Random(0).sample(range(len(good) // 2, len(good)), 200):
+    for place in random.Random(0).sample(range(len(good) // 2, len(good)), 20):
         blob.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         with pytest.raises(ModelError, match="damaged in the cache"):
             read_checkpoint(folder)
