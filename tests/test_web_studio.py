@@ -24,6 +24,7 @@ from ddim_interp.latent_file import read_latents
 from ddim_interp.sheet import PictureGrid
 from ddim_interp.sinks import read_recipe
 from ddim_interp.sources import in_words
+from ddim_interp.style import QUICK_TOLERANCE, Style
 from ddim_interp.web.cards import plain_name
 from ddim_interp.web.chart import SIDE, Chart
 from ddim_interp.web.drawing import Drawing
@@ -82,6 +83,12 @@ def test_the_film_is_the_pipelines(studio: Studio, wish: FilmWish) -> None:
     plan = Plan.quick(**FEW) if wish.quick else Plan(**FEW)
     film = Pipeline(GAUSSIAN).morph(sources, plan=plan, style=wish.style)
     np.testing.assert_array_equal(frames(studio), list(film.draw()))
+
+
+def test_a_quick_film_is_one_of_the_quick_tolerance() -> None:
+    for quick, tolerance in ((True, QUICK_TOLERANCE), (False, Style().tolerance)):
+        assert FilmWish(quick=quick).style.tolerance == tolerance
+    assert QUICK_TOLERANCE > Style().tolerance
 
 
 def test_a_film_is_sketched_before_it_is_drawn(tmp_path: Path) -> None:
