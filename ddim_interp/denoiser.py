@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ddim_interp.errors import ArgumentError
-from ddim_interp.precision import true_float32
 from ddim_interp.schedule import Level, PredictionType
 from ddim_interp.shapes import Images, Latents
+from ddim_interp.tf32 import true_float32
 
 __all__ = [
     "CountCalls",

@@ -29,10 +29,10 @@ from ddim_interp.precision import (
     fastest_layout,
     parse_device,
     parse_dtype,
-    true_float32,
 )
 from ddim_interp.recorded import Recorded, answering
 from ddim_interp.scheduler import DDIMScheduler
+from ddim_interp.tf32 import true_float32
 from ddim_interp.unet import UNet2DModel as CoreUNet2DModel
 from ddim_interp.unet.derived import Derived
 from ddim_interp.verbs import ImagePipelineOutput, Pipeline, as_output, check_output_type

@@ -1,8 +1,6 @@
 """Where, in which precision, in which layout and for how many does a network run best?"""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -16,7 +14,6 @@ __all__ = [
     "fastest_layout",
     "parse_device",
     "parse_dtype",
-    "true_float32",
 ]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -108,32 +105,6 @@ def fastest_layout(device: torch.device) -> torch.memory_format:
     """
     first = device.type == "cuda" and not has_kernels()
     return torch.contiguous_format if first else torch.channels_last
-
-
-@contextmanager
-def true_float32(device: torch.device) -> Iterator[None]:
-    """Within, convolutions in float32 are float32's, on a GPU too.
-
-    torch lets them round their inputs to TF32, of 10 bits, unless it is told not to: three digits,
-    where an inversion that is undone to the last level needs seven. The setting is torch's own and
-    not ours, so it is put back.
-
-    Args:
-        device: Where the convolutions run; only CUDA knows TF32.
-    """
-    settings = torch.backends.cudnn
-    try:
-        before = device.type == "cuda" and settings.allow_tf32
-    except RuntimeError:  # someone has chosen already, by torch's newer switches
-        before = False
-    if not before:
-        yield
-        return
-    settings.allow_tf32 = False
-    try:
-        yield
-    finally:
-        settings.allow_tf32 = True
 
 
 def default_batch_size(

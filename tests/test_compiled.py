@@ -6,7 +6,7 @@ import torch
 from ddim_interp import DDIMPipeline, Plan
 from ddim_interp.bench.forwards import random_network
 from ddim_interp.compiled import Compiled, compile_network
-from ddim_interp.precision import default_batch_size, true_float32
+from ddim_interp.precision import default_batch_size
 from ddim_interp.unet.norm import GroupNorm
 
 SMALL = {
@@ -116,18 +116,6 @@ def test_the_norm_by_channels_is_the_norm(dtype):
     found = norm._by_channels(x)
     assert found.dtype == dtype
     torch.testing.assert_close(found, exact.to(dtype))
-
-
-def test_float32_is_float32_and_settings_are_put_back():
-    settings = torch.backends.cudnn
-    before = settings.allow_tf32
-    with true_float32(torch.device("cuda")):
-        assert not settings.allow_tf32
-    with pytest.raises(ZeroDivisionError), true_float32(torch.device("cuda")):
-        raise ZeroDivisionError
-    with true_float32(torch.device("cpu")):
-        assert settings.allow_tf32 == before
-    assert settings.allow_tf32 == before
 
 
 def test_a_gpu_is_given_more_at_once():

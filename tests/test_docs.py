@@ -26,8 +26,8 @@ TEXTS = [
 ]
 PLUMBING = {
     "__main__", "allocator", "as_mapping", "c_library", "cli", "decoding", "files", "keep",
-    "kept_file", "pages", "pchip", "progress", "span", "spool", "strict_json", "tensors", "threads",
-    "unet", "user_cache", "watch", "web",
+    "kept_file", "pages", "pchip", "progress", "span", "spool", "strict_json", "tensors", "tf32",
+    "threads", "unet", "user_cache", "watch", "web",
 }  # fmt: skip
 """Modules that only other modules call; the rest is in the reference."""
 

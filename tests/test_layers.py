@@ -20,6 +20,7 @@ LAYERS = [
         "pages",
         "allocator",
         "threads",
+        "tf32",
         "user_cache",
     },
     {"files", "strict_json", "recipe", "tensors", "span"},

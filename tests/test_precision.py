@@ -1,12 +1,10 @@
-"""A device that works here, or a refusal in one sentence; true float32 where it is asked for."""
-
-from contextlib import suppress
+"""A device that works here, or a refusal in one sentence."""
 
 import pytest
 import torch
 
 from ddim_interp.errors import ArgumentError
-from ddim_interp.precision import parse_device, true_float32
+from ddim_interp.precision import parse_device
 
 UNKNOWN = ["meta", "hpu", "xla", "mkldnn", "vulkan", "foo", "", "CPU", "cpu:1", "cuda:", "cuda:-1"]
 
@@ -38,14 +36,3 @@ def test_a_driver_that_does_not_answer_is_a_device_that_is_not_here(
     ) as caught:
         parse_device("cuda:1")
     assert "page" not in str(caught.value)
-
-
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-@pytest.mark.parametrize("before", [True, False])
-def test_rounding_is_off_on_a_gpu_and_as_it_was_behind(device, before, monkeypatch):
-    settings = torch.backends.cudnn
-    monkeypatch.setattr(settings, "allow_tf32", before)
-    with suppress(KeyError), true_float32(torch.device(device)):
-        assert settings.allow_tf32 is (before and device == "cpu")
-        raise KeyError
-    assert settings.allow_tf32 is before

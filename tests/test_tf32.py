@@ -1,11 +1,12 @@
 """How exactly a GPU is to multiply, as torch's switches and the GPU itself have it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import torch
 
-from ddim_interp.unet.tf32 import allow_tf32, product_precision
+from ddim_interp.tf32 import allow_tf32, product_precision, true_float32
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -51,3 +52,16 @@ def test_whoever_chose_by_the_newer_switches_is_not_overruled(monkeypatch):
 
     monkeypatch.setattr(torch.backends, "cudnn", Newer())
     assert product_precision(CPU) == "ieee"
+    with true_float32(GPU):
+        pass
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("before", [True, False])
+def test_rounding_is_off_on_a_gpu_and_as_it_was_behind(device, before, allow):
+    settings = torch.backends.cudnn
+    allow(before)
+    with suppress(KeyError), true_float32(torch.device(device)):
+        assert settings.allow_tf32 is (before and device == "cpu")
+        raise KeyError
+    assert settings.allow_tf32 is before

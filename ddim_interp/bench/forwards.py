@@ -14,8 +14,9 @@ from ddim_interp.bench.peer import check_peer_has, make_peer
 from ddim_interp.bench.race import race
 from ddim_interp.compiled import Compiled
 from ddim_interp.networks import Network
-from ddim_interp.precision import fastest_layout, true_float32
+from ddim_interp.precision import fastest_layout
 from ddim_interp.recorded import Recorded
+from ddim_interp.tf32 import true_float32
 from ddim_interp.unet import count_flops
 
 __all__ = ["Forward", "matrix_peak", "race_forwards", "random_network"]

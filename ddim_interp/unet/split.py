@@ -6,8 +6,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ddim_interp.tf32 import allow_tf32, product_precision
 from ddim_interp.unet.fused import kernels_for
-from ddim_interp.unet.tf32 import allow_tf32, product_precision
 
 __all__ = ["convolve_split", "kernels_to_split"]
 

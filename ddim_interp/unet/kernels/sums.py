@@ -8,10 +8,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ddim_interp.tf32 import product_precision
 from ddim_interp.unet.kernels.moments import Moments, learn
 from ddim_interp.unet.kernels.tiles import TILE, pixels, tile_of
 from ddim_interp.unet.remembered import is_remembering, remember
-from ddim_interp.unet.tf32 import product_precision
 
 __all__ = ["add_past", "add_up", "try_out"]
 
