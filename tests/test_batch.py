@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import given, strategies as st
+from PIL import Image
 
 from ddim_interp import DDIMPipeline, Plan, Style
 from ddim_interp.batch import (
@@ -500,6 +501,28 @@ def test_workers_survive_their_films_and_make_the_same_bytes(
     for name in ("one", "two", "three"):
         whole = (tmp_path / "alone.webp").read_bytes()
         assert (tmp_path / f"{name}.webp").read_bytes() == whole
+
+
+@dataclass(frozen=True)
+class Repainted(FilmOrder):
+    """A film of a picture that somebody changes while it is being made."""
+
+    def make(self, attempt):
+        made = super().make(attempt)
+        Image.new("RGB", (16, 16), "red").save(self.sources[0])
+        return made
+
+
+def test_a_film_is_known_by_what_it_was_made_of(tiny_folder, tmp_path):
+    picture = tmp_path / "own.png"
+    Image.new("RGB", (16, 16), "blue").save(picture)
+    order = film(tmp_path, "one", str(picture), "seed:2").order
+    maker = Maker(partial(load, tiny_folder), overwrite=True)
+    first = maker.make(Task("one", Repainted(**vars(order))))
+    again = maker.make(Task("one", order, first.entry))
+    assert not first.failed and not again.failed
+    assert not again.found and again.entry["sha256"] != first.entry["sha256"]
+    assert maker.make(Task("one", order, again.entry)).found
 
 
 def _no_model():

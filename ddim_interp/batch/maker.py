@@ -1,6 +1,6 @@
 """Makes one film after another with one model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -69,7 +69,9 @@ class Maker:
         Raises:
             OutputError: Something else stands there, which may not be replaced.
         """
-        if task.entry is None or task.entry.get("identity") != self._identity(task):
+        if task.entry is None:
+            return None
+        if task.entry.get("identity") != _hash(identity(task.order, self.pipe.model)):
             return None
         if task.order.realism and "realism" not in task.entry:  # not asked for then
             return None
@@ -102,7 +104,7 @@ class Maker:
         )
         entry: dict[str, Any] = {
             "name": task.name,
-            "identity": self._identity(task),
+            "identity": _hash(made.identity),
             "sha256": digest(task.order.out),
             **made.document,
             "good": made.good,
@@ -110,6 +112,7 @@ class Maker:
         }
         return Outcome(entry, good=made.good)
 
-    def _identity(self, task: Task) -> str:
-        """The hash of all that decides a film."""
-        return sha256_bytes(pack(identity(task.order, self.pipe.model)).encode())
+
+def _hash(decides: Mapping[str, Any]) -> str:
+    """The hash of all that decides a film."""
+    return sha256_bytes(pack(decides).encode())

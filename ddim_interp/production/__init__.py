@@ -12,7 +12,7 @@ of them out; nothing here prints, and nothing parses options.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ddim_interp.files import StrPath, check_not_input, claim
@@ -79,6 +79,7 @@ class Product:
         facts: What else there is to say of it, as JSON values.
         good: Whether every verdict on it is.
         head: Facts that every product has, first in `document`; `produce` fills them in.
+        identity: All that decided it, as it was before the making; of what can be resumed only.
     """
 
     model: Model
@@ -86,6 +87,7 @@ class Product:
     facts: Mapping[str, Any]
     good: bool = True
     head: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -153,10 +155,12 @@ def produce(
         model = pipe.model
         size = batch_size or default_batch_size(model.shape, model.device)
         keep = forget
+        decides: dict[str, Any] = {}
         if resume and order.out is not None:
+            decides = identity(order, model)
             around = circumstances(pipe.device, size)
             work = open_work(
-                order.out, _decides(order, pipe), around, anew=anew, allow_drift=allow_drift
+                order.out, _for_one_file(decides, pipe), around, anew=anew, allow_drift=allow_drift
             )
             keep = stack.enter_context(work)
         if cache:
@@ -169,7 +173,7 @@ def produce(
 
         product, size = halve_until_it_fits(attempt, size)
         if order.out is not None and not resume:
-            drop_work(order.out, lambda: _decides(order, pipe))
+            drop_work(order.out, lambda: _for_one_file(identity(order, model), pipe))
     head = {
         "outputs": [] if order.out is None else [str(order.out)],
         "nfe": product.nfe,
@@ -178,7 +182,7 @@ def produce(
         "model": product.model.name,
         "batch_size": size,
     }
-    return Product(product.model, product.nfe, product.facts, product.good, head)
+    return replace(product, head=head, identity=decides)
 
 
 def identity(order: Order, model: Model) -> dict[str, Any]:
@@ -186,9 +190,9 @@ def identity(order: Order, model: Model) -> dict[str, Any]:
     return model.describe() | order.describe(model)
 
 
-def _decides(order: Order, pipe: DDIMPipeline) -> dict[str, Any]:
+def _for_one_file(decides: Mapping[str, Any], pipe: DDIMPipeline) -> dict[str, Any]:
     """All that decides what goes into one file: frames in two precisions are seen to differ."""
-    return {"precision": pipe.precision} | identity(order, pipe.model)
+    return {"precision": pipe.precision, **decides}
 
 
 def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Keep:
