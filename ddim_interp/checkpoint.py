@@ -68,6 +68,7 @@ class Checkpoint:
         unet: The network, on the CPU, in evaluation mode.
         scheduler_config: The levels it was trained on.
         weights_sha256: SHA-256 of its weights file; of the files' hashes in order, if several.
+            Empty if the network was given.
         source: What it is called: no absolute path, it goes into recipes.
         autoencoder: What stands between it and pictures, if anything does.
         warning: What the user should be told, if anything.
@@ -93,6 +94,7 @@ def read_checkpoint(
     variant: str | None = None,
     source: str | None = None,
     max_parameters: int = MAX_PARAMETERS,
+    unet: Network | None = None,
 ) -> Checkpoint:
     """Read a model folder.
 
@@ -102,6 +104,7 @@ def read_checkpoint(
         variant: Which weights, if there are several: "fp16" for `….fp16.safetensors`.
         source: What to call the model; the folder's name if None.
         max_parameters: Larger networks are refused before memory is taken.
+        unet: Takes the place of the folder's own network, whose weights are then not opened.
 
     Raises:
         InputMissingError: There is no such folder.
@@ -110,18 +113,21 @@ def read_checkpoint(
     folder = Path(folder)
     parts = find_parts(file_names(folder), shown(folder), variant=variant)
     configs = read_configs(folder, parts)
-    build = partial(build_network, configs.unet)
-    unet, digests = _read_network(folder, parts.unet, build, max_parameters, dtype)
+    digests: list[str] = []
+    if own := unet is None:
+        build = partial(build_network, configs.unet)
+        unet, digests = _read_network(folder, parts.unet, build, max_parameters, dtype)
     autoencoder = None
     if configs.autoencoder and configs.parts.autoencoder:
         files, build_it = configs.parts.autoencoder, partial(build_autoencoder, configs.autoencoder)
         network, more = _read_network(folder, files, build_it, max_parameters, torch.float32)
         autoencoder = DiffusersAutoencoder(network, configs.autoencoder)
         digests += more
+    several = hashlib.sha256("".join(digests).encode()).hexdigest()
     return Checkpoint(
-        unet.eval(),
+        unet,
         configs.scheduler,
-        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
+        (digests[0] if len(digests) == 1 else several) if own else "",
         source or folder.resolve().name,
         autoencoder,
         configs.warning,
@@ -135,7 +141,7 @@ def _read_network(
     max_parameters: int,
     dtype: torch.dtype | None,
 ) -> tuple[M, list[str]]:
-    """A network with its weights, and the hashes of the files that held them."""
+    """A network with its weights, to be evaluated, and the hashes of the files that held them."""
     paths = [folder / name for name in weight_names(folder, files)]
     shapes = _announced_shapes(paths, shown(folder / files.weights))
     network = blueprint(build, shapes, shown(folder), max_parameters=max_parameters)
@@ -146,7 +152,7 @@ def _read_network(
             name: tensor.to(dtype or tensor.dtype) for name, tensor in read_tensors(path)[0].items()
         }
     network.load_state_dict(modern_keys(state), strict=True, assign=True)
-    return network, digests
+    return network.eval(), digests
 
 
 def blueprint(

@@ -118,7 +118,7 @@ class DDIMPipeline(Pipeline):
             use_safetensors: Accepted for compatibility; nothing else is ever read.
             class_label: What to draw, for a network that was trained with classes.
             config: What a bare checkpoint does not say of itself; see `convert.convert_folder`.
-            unet: Takes the place of the model's own network.
+            unet: Takes the place of the model's own network, whose weights are then not opened.
             scheduler: Takes the place of its own scheduler.
 
         Raises:
@@ -134,21 +134,16 @@ class DDIMPipeline(Pipeline):
             cache_dir=cache_dir,
             token=token,
         )
-        pipe = cls.from_located(
+        return cls.from_located(
             located,
             device=device,
             dtype=torch_dtype or dtype,
             variant=variant,
             class_label=class_label,
             config=config,
+            unet=unet,
+            scheduler=scheduler,
         )
-        if scheduler is not None:
-            pipe.scheduler = DDIMScheduler.from_config(scheduler.config)
-        if unet is not None:
-            where = pipe.device
-            pipe.unet, pipe.name, pipe.weights_sha256 = _with_manners(unet), "custom", ""
-            pipe.to(where)
-        return pipe
 
     @classmethod
     def from_located(
@@ -160,6 +155,8 @@ class DDIMPipeline(Pipeline):
         variant: str | None = None,
         class_label: int | None = None,
         config: str | None = None,
+        unet: Network | None = None,
+        scheduler: Any = None,
     ) -> "DDIMPipeline":
         """Load a model that lies ready on this machine; see `from_pretrained`."""
         where, precision = parse_device(device), parse_dtype(dtype)
@@ -169,12 +166,13 @@ class DDIMPipeline(Pipeline):
                 dtype=precision or torch.float32,
                 variant=variant,
                 source=located.name,
+                unet=unet,
             )
         pipe = cls(
             checkpoint.unet,
-            DDIMScheduler.from_config(checkpoint.scheduler_config),
+            scheduler or DDIMScheduler.from_config(checkpoint.scheduler_config),
             autoencoder=checkpoint.autoencoder,
-            name=located.name,
+            name=located.name if unet is None else "custom",
             weights_sha256=checkpoint.weights_sha256,
             class_label=class_label,
         )

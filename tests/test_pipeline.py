@@ -1,5 +1,6 @@
 """The pipeline's own verbs."""
 
+import shutil
 from threading import Event, Thread
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from ddim_interp import DDIMPipeline, Plan, draw
-from ddim_interp.errors import ArgumentError, InputMissingError, ScheduleError
+from ddim_interp.errors import ArgumentError, InputMissingError, ModelError, ScheduleError
 
 PLAN = Plan(steps=4)
 
@@ -186,6 +187,15 @@ def test_parts_can_be_given_and_taken_as_in_diffusers(tiny_folder, tmp_path):
     other.save_pretrained(save_directory=tmp_path / "own", safe_serialization=True)
     with pytest.raises(ArgumentError, match="asks for a pickle"):
         other.save_pretrained(tmp_path / "own", safe_serialization=False)
+
+
+def test_weights_that_are_given_are_not_looked_for(tiny, tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"none")
+    pipe = DDIMPipeline.from_pretrained(folder, device="cpu", unet=tiny.unet)
+    assert pipe.unet is tiny.unet and pipe.scheduler.config == tiny.scheduler.config
+    with pytest.raises(ModelError):
+        DDIMPipeline.from_pretrained(folder, device="cpu")
 
 
 def test_tensors_that_hold_no_pictures_are_refused(tiny):
