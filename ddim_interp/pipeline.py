@@ -196,7 +196,8 @@ class DDIMPipeline(Pipeline):
     @property
     def components(self) -> dict[str, Any]:
         """What it is made of, by diffusers' names: `DDIMPipeline(**pipe.components)`."""
-        return {"unet": self.unet, "scheduler": self.scheduler}
+        coder = {"autoencoder": self.autoencoder} if self.autoencoder else {}
+        return {"unet": self.unet, "scheduler": self.scheduler, **coder}
 
     def to(
         self,

@@ -294,6 +294,7 @@ def test_a_folder_is_read_as_it_was_written_and_by_diffusers(folder: Path) -> No
     peer.set_progress_bar_config(disable=True)
     truth = peer(2, torch.manual_seed(7), num_inference_steps=4, output_type="np").images
     mine = DDIMPipeline.from_pretrained(folder, device="cpu")
+    assert DDIMPipeline(**mine.components).autoencoder is mine.autoencoder
     mine.set_progress_bar_config(disable=True)
     ours = mine(2, torch.manual_seed(7), num_inference_steps=4, output_type="np").images
     assert ours.shape == (2, 16, 16, 3) and abs(ours - truth).max() < 1e-5
