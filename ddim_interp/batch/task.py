@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_interp.errors import ArgumentError, DdimInterpError
-from ddim_interp.files import StrPath, is_there, shown
+from ddim_interp.files import StrPath, lost_to, shown
 from ddim_interp.production.film import FilmOrder
 from ddim_interp.sources import path_of
 
@@ -73,11 +73,9 @@ def check_apart(tasks: Sequence[Task]) -> None:
     """
     films = {Path(os.path.realpath(task.order.out)): task for task in tasks}
     for task in tasks:
-        for named in filter(None, map(path_of, task.order.sources)):
-            path = Path(os.path.realpath(named)) if is_there(named) else named
-            other = next((films[place] for place in (path, *path.parents) if place in films), task)
-            if other is not task:
+        for source, place in lost_to(filter(None, map(path_of, task.order.sources)), films):
+            if films[place] is not task:
                 raise ArgumentError(
-                    f"The film {shown(other.order.out)} would replace {shown(named)}, of which "
-                    f"{shown(task.name)} is made; choose another folder, or another name."
+                    f"The film {shown(films[place].order.out)} would replace {shown(source)}, of "
+                    f"which {shown(task.name)} is made; choose another folder, or another name."
                 )

@@ -33,6 +33,7 @@ from ddim_interp.files.writing import (
     atomic_folder,
     check_not_input,
     check_output,
+    lost_to,
     make_folder,
     write_bytes,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "disk_remedy",
     "is_there",
     "list_input",
+    "lost_to",
     "make_folder",
     "open_input",
     "open_part",

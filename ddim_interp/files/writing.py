@@ -11,12 +11,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ddim_interp.errors import ArgumentError, BusyError, OutputError
-from ddim_interp.files.names import StrPath, shown
+from ddim_interp.files.names import StrPath, is_there, shown
 from ddim_interp.files.parts import (
     create_part,
     empty_folder,
@@ -34,6 +34,7 @@ __all__ = [
     "atomic_folder",
     "check_not_input",
     "check_output",
+    "lost_to",
     "make_folder",
     "write_bytes",
 ]
@@ -77,14 +78,28 @@ def check_not_input(path: StrPath, inputs: Iterable[StrPath]) -> None:
         ArgumentError: One does.
     """
     out = Path(os.path.realpath(path))
-    for each in inputs:
-        read = Path(os.path.realpath(each))
-        if out in (read, *read.parents):
-            does = "is" if out == read else "holds"
-            raise ArgumentError(
-                f"The output {shown(path)} {does} the input {shown(each)}, which would be lost; "
-                "give the output another name."
-            )
+    for each, _ in lost_to(inputs, {out}):
+        does = "is" if os.path.realpath(each) == str(out) else "holds"
+        raise ArgumentError(
+            f"The output {shown(path)} {does} the input {shown(each)}, which would be lost; "
+            "give the output another name."
+        )
+
+
+def lost_to(inputs: Iterable[StrPath], outputs: Container[Path]) -> Iterator[tuple[StrPath, Path]]:
+    """The inputs that an output would take the place of, each with that output.
+
+    Args:
+        inputs: What is read, if it is there.
+        outputs: What is to be written, by `os.path.realpath`: files, or folders that hold more.
+
+    Example:
+        >>> list(lost_to([__file__], {Path("/nowhere/film.mp4")}))
+        []
+    """
+    for each in filter(is_there, inputs):
+        real = Path(os.path.realpath(each))
+        yield from ((each, place) for place in (real, *real.parents) if place in outputs)
 
 
 @contextmanager
