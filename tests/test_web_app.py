@@ -349,7 +349,10 @@ def test_what_cannot_be_meant_is_one_line(
     assert error and "\n" not in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 50_000, b"null", b"NaN"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"\xff\xfe", b"[" * 50_000, b"null", b"NaN", b'{"fps": 24, "fps": 25}'],
+)
 def test_what_is_no_json_is_said_to_be_none(page: TestClient, data: bytes) -> None:
     answer = page.put("/film", content=data, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400 and "JSON" in answer.json()["error"]

@@ -23,7 +23,6 @@ answered with the one line of the error.
 """
 
 import asyncio
-import json
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -53,6 +52,7 @@ from ddim_interp.interpolate import BLENDS
 from ddim_interp.pages import render
 from ddim_interp.shapes import Frame
 from ddim_interp.sinks.png import encode_png
+from ddim_interp.strict_json import parse_object
 from ddim_interp.style import PACES
 from ddim_interp.web.guard import Guard
 from ddim_interp.web.jobs import Superseded
@@ -293,14 +293,11 @@ async def _json(request: Request) -> Mapping[str, Any]:
     try:
         async with asyncio.timeout(_PATIENCE):
             data = b"".join([part async for part in _body(request, _MOST_JSON)])
-        said = json.loads(data)
+        return parse_object(data, "The body", ArgumentError)
     except TimeoutError:
         raise HTTPException(408) from None
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        raise ArgumentError("This is no JSON object; send one.")
-    return said
+    except ArgumentError:  # in words for whoever has a file to get again
+        raise ArgumentError("This is no JSON object; send one.") from None
 
 
 def _number(said: Mapping[str, Any], name: str, kind: type[T]) -> T:
