@@ -27,7 +27,8 @@ from ddim_interp.batch import (
     open_ledger,
     read_table,
 )
-from ddim_interp.batch.crew import _our_signals, _Worker, share_out
+from ddim_interp.batch.cluster import our_signals
+from ddim_interp.batch.crew import _Worker, share_out
 from ddim_interp.cli.batch import FORMATS
 from ddim_interp.cli.film import film_parameters
 from ddim_interp.errors import (
@@ -564,7 +565,7 @@ def test_a_signal_that_ray_has_taken_is_given_back():
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        with pytest.raises(Stopped), _our_signals():
+        with pytest.raises(Stopped), our_signals():
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is stop

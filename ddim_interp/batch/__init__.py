@@ -4,7 +4,8 @@
     task       one of them to be made, and what came of it
     maker      makes one after another with one model
     inline     in this process
-    crew       by processes beside it, or on other machines: the door of Ray
+    crew       by processes beside it, or on other machines
+    cluster    where those run: the door of Ray
     ledger     what has come of them so far, in the folder where they are
     tally      how many, of what kind
 

@@ -1,36 +1,28 @@
-"""Films side by side, by processes of their own: the door of Ray.
+"""Films side by side, by processes of their own.
 
 Each worker has the model, and a GPU where there are some, and makes one film at a time. Between
 this process and the workers go names and numbers, never pixels: films go to the disk from where
 they are made. A worker that dies is replaced, and its film begun again by another.
-
-On one machine nobody else can speak to the workers: they listen on the loopback alone, and ask for
-a token that this run has drawn.
 """
 
-import atexit
 import math
 import os
-import secrets
-import shutil
-import socket
-import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ddim_interp.batch.cluster import joined
 from ddim_interp.batch.maker import Maker
 from ddim_interp.batch.task import Outcome, Task
 from ddim_interp.errors import ArgumentError, BusyError
 
 __all__ = ["Crew", "share_out"]
 
-_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0, or Ray listens on all addresses
 _GLANCE = 0.5  # seconds between two looks at the clock
 
 
@@ -62,89 +54,129 @@ class Crew:
             ArgumentError: Ray is not installed, or there is no such cluster, or no GPU in it.
             DdimInterpError: No worker can begin: there is no model, or no room on the disk.
         """
-        with _joined(self.address) as ray:
+        with joined(self.address) as ray:
             machines = [each["Resources"] for each in ray.nodes() if each["Alive"]]
             workers, cores, cards = share_out(machines, self.workers, self.gpu)
             position = ray.remote(_Worker).options(
                 num_cpus=cores, num_gpus=cards, max_restarts=0, scheduling_strategy="SPREAD"
             )
-
-            def hire() -> Any:
-                return position.remote(self.maker, Path.cwd())
-
-            team = [hire() for _ in range(min(workers, len(tasks)))]
+            hire = partial(position.remote, self.maker, Path.cwd())
+            shift = _Shift(ray, hire, min(workers, len(tasks)), tasks, self.tries, self.patience)
             try:
-                yield from self._oversee(ray, tasks, team, hire)
+                yield from shift.work()
             finally:
-                for worker in team:
-                    with suppress(Exception):  # it may be gone, or the cluster
-                        ray.kill(worker)
+                shift.end()
 
-    def _oversee(
-        self, ray: Any, tasks: Sequence[Task], team: list[Any], hire: Callable[[], Any]
-    ) -> Generator[Outcome]:
-        waiting, ended = deque(tasks), Counter[str]()
-        running: dict[Any, tuple[int, Task | None, float]] = {}  # by Ray's reference to what comes
 
-        def begin(place: int) -> None:
-            """Have a worker get ready; it waits until there is room for it, and no film with it."""
-            running[team[place].begin.remote()] = (place, None, math.inf)
+class _Shift:
+    """Workers at a list of films: who is at what, and what waits.
 
-        def give_film(place: int) -> None:
-            if waiting:
-                task = waiting.popleft()
-                running[team[place].make.remote(task)] = (place, task, time.monotonic())
+    Args:
+        ray: Ray itself.
+        hire: Gives a worker.
+        size: How many there are to be.
+        tasks: The films.
+        tries: How many workers a film may end before it is left out.
+        patience: Seconds that a film may take; None for no limit.
+    """
 
-        def replace(place: int) -> None:
-            team[place] = hire()
-            begin(place)
+    def __init__(
+        self,
+        ray: Any,
+        hire: Callable[[], Any],
+        size: int,
+        tasks: Sequence[Task],
+        tries: int,
+        patience: float | None,
+    ) -> None:
+        self._ray, self._hire = ray, hire
+        self._tries, self._patience = tries, patience
+        self._team = [hire() for _ in range(size)]
+        self._waiting = deque(tasks)
+        self._ended = Counter[str]()  # workers, by the name of their film
+        # By Ray's reference to what comes: whose it is, of which film, since when.
+        self._running: dict[Any, tuple[int, Task | None, float]] = {}
 
-        for place in range(len(team)):
-            begin(place)
-        while waiting or any(task for _, task, _ in running.values()):
-            come, _ = ray.wait(list(running), timeout=_GLANCE)
+    def work(self) -> Iterator[Outcome]:
+        """What comes of each film, as it comes."""
+        for place in range(len(self._team)):
+            self._begin(place)
+        while self._waiting or any(task for _, task, _ in self._running.values()):
+            come, _ = self._ray.wait(list(self._running), timeout=_GLANCE)
             for coming in come:
-                place, task, _ = running.pop(coming)
-                outcome = None
-                try:
-                    outcome = ray.get(coming)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
-                except ray.exceptions.RayError as error:
-                    if "creation task" in str(error):  # Ray has no other word for it
-                        raise ArgumentError(
-                            f"No worker can begin ({_last_line(error)}); install this version of "
-                            "ddim_interp wherever they are."
-                        ) from None
-                    name = task.name if task else ""  # of none, it died as it began
-                    ended[name] += 1
-                    if task is None and ended[name] >= self.tries * len(team):
-                        raise BusyError(
-                            f"{ended[name]} workers died as they began; have fewer --workers, or "
-                            "give more memory."
-                        ) from None
-                    if task and ended[name] < self.tries:
-                        waiting.append(task)
-                    elif task:
-                        outcome = self._left_out(task, "died")
-                    replace(place)
-                else:
-                    give_film(place)
-                if outcome is not None:
+                if outcome := self._collect(coming):
                     yield outcome
-            for coming, (place, task, since) in list(running.items()):
-                if task and self.patience is not None and time.monotonic() - since > self.patience:
-                    del running[coming]
-                    ray.kill(team[place])
-                    replace(place)
-                    yield self._left_out(task, f"were at it for {self.patience:g} seconds")
+            yield from self._end_the_slow()
 
-    def _left_out(self, task: Task, did: str) -> Outcome:
-        error = BusyError(
-            f"The workers that made it {did}; make it alone to see why, or give more memory or "
-            "time."
-        )
-        return Outcome.failure(task.name, task.order.sources, error)
+    def end(self) -> None:
+        """Let all workers go."""
+        for worker in self._team:
+            with suppress(Exception):  # it may be gone, or the cluster
+                self._ray.kill(worker)
+
+    def _begin(self, place: int) -> None:
+        """Have a worker get ready; it waits until there is room for it, and no film with it."""
+        self._running[self._team[place].begin.remote()] = (place, None, math.inf)
+
+    def _give_film(self, place: int) -> None:
+        if self._waiting:
+            task = self._waiting.popleft()
+            self._running[self._team[place].make.remote(task)] = (place, task, time.monotonic())
+
+    def _replace(self, place: int) -> None:
+        self._team[place] = self._hire()
+        self._begin(place)
+
+    def _collect(self, coming: Any) -> Outcome | None:
+        """What a worker has to say, if anything; it gets a film, or another takes its place."""
+        place, task, _ = self._running.pop(coming)
+        try:
+            outcome: Outcome | None = self._ray.get(coming)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            outcome = self._mourn(task, error)
+            self._replace(place)
+        else:
+            self._give_film(place)
+        return outcome
+
+    def _mourn(self, task: Task | None, error: Exception) -> Outcome | None:
+        """A worker died at a film, which is begun again or left out; or as it began."""
+        if "creation task" in str(error):  # Ray has no other word for it
+            raise ArgumentError(
+                f"No worker can begin ({_last_line(error)}); install this version of ddim_interp "
+                "wherever they are."
+            ) from None
+        name = task.name if task else ""
+        self._ended[name] += 1
+        if task is None:
+            if self._ended[name] >= self._tries * len(self._team):
+                raise BusyError(
+                    f"{self._ended[name]} workers died as they began; have fewer --workers, or "
+                    "give more memory."
+                ) from None
+            return None
+        if self._ended[name] < self._tries:
+            self._waiting.append(task)
+            return None
+        return _left_out(task, "died")
+
+    def _end_the_slow(self) -> Iterator[Outcome]:
+        """Leave out films that take too long; their workers are past help."""
+        for coming, (place, task, since) in list(self._running.items()):
+            if task and self._patience is not None and time.monotonic() - since > self._patience:
+                del self._running[coming]
+                self._ray.kill(self._team[place])
+                self._replace(place)
+                yield _left_out(task, f"were at it for {self._patience:g} seconds")
+
+
+def _left_out(task: Task, did: str) -> Outcome:
+    error = BusyError(
+        f"The workers that made it {did}; make it alone to see why, or give more memory or time."
+    )
+    return Outcome.failure(task.name, task.order.sources, error)
 
 
 def share_out(
@@ -204,112 +236,3 @@ class _Worker:
 
 def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1][:200]
-
-
-@contextmanager
-def _joined(address: str | None) -> Iterator[Any]:
-    """Ray, with a cluster to speak to: the one at an address, or one of this process alone."""
-    _prepare(alone=address is None)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    ours = None
-    if address is not None:
-        _check_answers(address)
-    else:
-        short = "/tmp" if Path("/tmp").is_dir() else None  # names of sockets may not be long
-        ours = Path(tempfile.mkdtemp(prefix="ddim-", dir=short))
-        # Where Ray is stopped as it begins, it ends what it has begun at exit, before this.
-        atexit.register(shutil.rmtree, ours, ignore_errors=True)
-        options |= {
-            "include_dashboard": False,
-            "object_store_memory": 100 * 2**20,  # names and numbers need no more
-            "_temp_dir": str(ours),
-        }
-    try:
-        ray = _import_ray()
-        with _our_signals():
-            try:
-                ray.init(address or "local", **options)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                where = "on this machine" if address is None else f"at {address!r}"
-                raise ArgumentError(
-                    f"Ray cannot be used {where}: {' '.join(str(error).split()):.200}; check the "
-                    "address, or do without workers."
-                ) from error
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
-    finally:
-        if ours is not None:
-            shutil.rmtree(ours, ignore_errors=True)
-
-
-def _check_answers(address: str) -> None:
-    """Refuse an address at which nobody listens: Ray would ask there for ten minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, ValueError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise ArgumentError(
-            f"No cluster of Ray answers at {address!r} ({why}); give the host:port that `ray start "
-            "--head` named."
-        ) from None
-
-
-def _import_ray() -> Any:
-    """Ray itself.
-
-    Raises:
-        ArgumentError: It is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise ArgumentError(
-            "Workers side by side need Ray, which is not installed; pip install "
-            "'ddim_interp[batch]', or do without --workers."
-        ) from error
-    return ray
-
-
-def _prepare(*, alone: bool) -> None:
-    """Tell Ray, which must not be imported yet, to be quiet; and where all is ours, to listen on
-    the loopback, and to nobody without a token.
-
-    Raises:
-        ArgumentError: It is imported already, and was not told.
-    """
-    if alone and "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
-        raise ArgumentError(
-            "Ray was imported before it could be told to listen on this machine alone; import it "
-            "later, or give the address of your cluster."
-        )
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # it would write on stdout when a worker dies
-    if alone:
-        os.environ[_LOOPBACK] = "0"
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # one for the process
-
-
-@contextmanager
-def _our_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it begins; give it back, also one that has come already."""
-    import signal
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except SystemExit:  # what Ray makes of it
-        if callable(stop := before[signal.SIGTERM]):
-            stop(signal.SIGTERM, None)
-        raise
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
