@@ -22,14 +22,14 @@ Question: TypeAlias = tuple[Latents, Tensor]
 
 @dataclass(frozen=True)
 class Solution:
-    """Args:
-    y: The solution, (N, C, H, W).
-    f_y: f at the iterate with the smallest residual, (N, C, H, W).
-    residual: That residual, ‖f(y) − y‖ / (scale √d) per picture, (N,).
+    """Where an iteration ended.
+
+    Args:
+        y: The solution, (N, C, H, W).
+        residual: The smallest that was measured, ‖f(y) − y‖ / (scale √d) per picture, (N,).
     """
 
     y: Latents
-    f_y: Latents
     residual: Tensor
 
 
@@ -137,7 +137,7 @@ class ImplicitEquation:
             if not going.all():
                 rows, y = rows[going], y[going]
                 ys, fs = [past[going] for past in ys], [past[going] for past in fs]
-        return Solution(best_y, best_f, best)
+        return Solution(best_y, best)
 
 
 def _column(per_picture: Tensor) -> Tensor:
