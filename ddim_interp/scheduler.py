@@ -88,6 +88,14 @@ class _Scheduler:
         """Return the sample as it is: this family needs no scaling."""
         return sample
 
+    def _choose(self, num_inference_steps: int) -> list[int]:
+        """The timesteps of a run of so many steps, noisy to clean; from now on this is the run."""
+        spacing = self.config.timestep_spacing
+        offset = self.config.steps_offset if spacing == "leading" else 0
+        chosen = timesteps(self.schedule, num_inference_steps, spacing, offset)
+        self.num_inference_steps = num_inference_steps
+        return [int(t) for t in chosen]
+
     def _stride(self) -> int:
         if self.num_inference_steps is None:
             raise ArgumentError("The scheduler has no timesteps yet; call set_timesteps(50) first.")
@@ -142,11 +150,7 @@ class DDIMScheduler(_Scheduler):
         Raises:
             ScheduleError: More steps than the network was trained on, or fewer than one.
         """
-        config = self.config
-        offset = config.steps_offset if config.timestep_spacing == "leading" else 0
-        chosen = timesteps(self.schedule, num_inference_steps, config.timestep_spacing, offset)
-        self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.tensor([int(t) for t in chosen], device=device)
+        self.timesteps = torch.tensor(self._choose(num_inference_steps), device=device)
 
     @overload
     def step(
@@ -307,16 +311,12 @@ class DDIMInverseScheduler(_Scheduler):
             ScheduleError: More steps than the network was trained on, or fewer than one.
             ArgumentError: The config's spacing is one that diffusers cannot invert.
         """
-        spacing = self.config.timestep_spacing
-        if spacing == "linspace":
+        if self.config.timestep_spacing == "linspace":
             raise ArgumentError(
                 "timestep_spacing='linspace' is not defined for DDIMInverseScheduler; use "
                 "'leading' or 'trailing', or pipe.invert, which takes any spacing."
             )
-        offset = self.config.steps_offset if spacing == "leading" else 0
-        chosen = timesteps(self.schedule, num_inference_steps, spacing, offset)
-        self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.tensor([int(t) for t in reversed(chosen)], device=device)
+        self.timesteps = torch.tensor(self._choose(num_inference_steps)[::-1], device=device)
 
     @overload
     def step(
