@@ -122,22 +122,25 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> Parts:
             f"{source} asks for the network {library!r:.60}.{name!r:.60}, and its code is not run; "
             "this program has diffusers' UNet2DModel, which is not conditioned on text."
         )
-    roles = [role for role in ROLES if role in classes]
-    for role in roles[:1]:
-        if (autoencoder := classes.pop(role)) not in [("diffusers", kind) for kind in AUTOENCODERS]:
+    named = next((role for role in ROLES if role in classes), None)
+    if named is not None:
+        if (autoencoder := classes.pop(named)) not in [
+            ("diffusers", kind) for kind in AUTOENCODERS
+        ]:
             raise ModelError(
                 f"{source} asks for the autoencoder {autoencoder[0]!r:.60}.{autoencoder[1]!r:.60}; "
                 f"this program knows diffusers' {', '.join(AUTOENCODERS)}."
             )
-        if not parts.autoencoder or not parts.autoencoder.config.startswith(role):
+        if not parts.autoencoder or not parts.autoencoder.config.startswith(named):
             raise ModelError(
-                f"{source} names a {role}, but {role}/config.json is missing; get the model again."
+                f"{source} names a {named}, but {named}/config.json is missing; get the model "
+                "again."
             )
-    if not roles and index.get("_class_name") in tuple(_LATENT_PIPELINES):
+    if named is None and index.get("_class_name") in tuple(_LATENT_PIPELINES):
         raise ModelError(
             f"{source} is of a model in an autoencoder's space, and names no vqvae; get it again."
         )
-    _check_class(index, _PIPELINES | (_LATENT_PIPELINES if roles else set()), source)
+    _check_class(index, _PIPELINES | (_LATENT_PIPELINES if named else set()), source)
     library, name = classes.pop("scheduler", ("diffusers", "DDIMScheduler"))
     if library != "diffusers":
         raise ModelError(f"{source} asks for code of its own, {library!r:.60}, which is not run.")
@@ -149,7 +152,7 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> Parts:
             f"{source} names a scheduler, but scheduler/scheduler_config.json is missing; "
             "get the model again."
         )
-    return parts if roles else replace(parts, autoencoder=None)
+    return parts if named else replace(parts, autoencoder=None)
 
 
 def _unknown_options(scheduler: Mapping[str, Any], source: str | None) -> str | None:

@@ -71,9 +71,10 @@ class Wanted:
             raise ModelError(
                 f"{self.called} holds {len(chosen)} checkpoints ({first}); name one with --file."
             )
-        for name in chosen:
-            place = name.rpartition("/")[0]
-            beside = [n for n in names if n.rpartition("/")[0] == place and _PLAIN.fullmatch(n)]
-            ymls = [n for n in beside if n.endswith((".yml", ".yaml"))]
-            return [name, *(ymls if len(ymls) == 1 else [])]
-        raise ModelError(f"{self.called} holds no model and no checkpoint; check the name.")
+        if not chosen:
+            raise ModelError(f"{self.called} holds no model and no checkpoint; check the name.")
+        (name,) = chosen
+        place = name.rpartition("/")[0]
+        beside = [n for n in names if n.rpartition("/")[0] == place and _PLAIN.fullmatch(n)]
+        ymls = [n for n in beside if n.endswith((".yml", ".yaml"))]
+        return [name, *(ymls if len(ymls) == 1 else [])]
