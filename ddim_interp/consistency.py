@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -98,7 +99,7 @@ class Consistency:
     @property
     def autoencoder_mse(self) -> float:
         """What the model's autoencoder alone loses of the pictures, their mean; 0 without one."""
-        return _mean([each.autoencoder_mse for each in self.certificates])
+        return fmean(each.autoencoder_mse for each in self.certificates)
 
     @property
     def good(self) -> bool:
@@ -296,10 +297,10 @@ def _there_and_back(
         replace(
             trip,
             nfe=(there.nfe + back.nfe) / count,
-            mse=_mean([each.inversion.mse for each in there.certificates]),
+            mse=fmean(each.inversion.mse for each in there.certificates),
             max_level=max(each.inversion.max_level for each in there.certificates),
-            latent_power=_mean([each.latent_power for each in there.certificates]),
-            patch_correlation=_mean([each.patch_correlation for each in there.certificates]),
+            latent_power=fmean(each.latent_power for each in there.certificates),
+            patch_correlation=fmean(each.patch_correlation for each in there.certificates),
             latent_mse=(back.state.x - latents).double().square().mean().item(),
             seconds=seconds / count,
             faithful=all(each.faithful for each in there.certificates),
@@ -311,10 +312,6 @@ def _there_and_back(
 
 def _with_doubles(steps: Sequence[int], most: int) -> list[int]:
     return sorted({*steps, *(2 * number for number in steps if 2 * number <= most)})
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _finite(value: float) -> float | None:

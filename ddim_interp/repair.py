@@ -17,6 +17,7 @@ before the first, the one that can be taken back.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -100,10 +101,11 @@ def repair_inversion(
     certificates = certify(
         inversion.images, decoded, state.x, residuals, nfe, state.level, inversion.floor
     )
-    return Inversion(
-        state,
-        decoded,
-        tuple(
+    return replace(
+        inversion,
+        state=state,
+        decoded=decoded,
+        certificates=tuple(
             # What an earlier repair cost is part of what before is off by.
             replace(
                 after,
@@ -111,11 +113,8 @@ def repair_inversion(
             )
             for after, before in zip(certificates, inversion.certificates, strict=True)
         ),
-        inversion.nfe + counted.nfe,
-        inversion.images,
-        plan,
-        inversion.passed_over,
-        inversion.floor,
+        nfe=inversion.nfe + counted.nfe,
+        notes=None,
     )
 
 
@@ -156,15 +155,12 @@ def price_repairs(
         name: repair_inversion(model, inversion, name, watch) for name in possible
     }
 
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
     return tuple(
         Price(
             name,
-            mean([each.roundtrip_mse for each in after.certificates]),
-            mean([each.latent_power for each in after.certificates]),
-            mean([each.whiteness for each in after.certificates]),
+            fmean(each.roundtrip_mse for each in after.certificates),
+            fmean(each.latent_power for each in after.certificates),
+            fmean(each.whiteness for each in after.certificates),
         )
         for name, after in found.items()
     )
