@@ -74,8 +74,7 @@ def describe_latents(
     return {
         "version": _VERSION,
         "kind": "latents",
-        "model": model.name,
-        "weights_sha256": model.weights_sha256,
+        **model.identity,
         "schedule": {
             "num_train_timesteps": model.schedule.num_train_timesteps,
             "alpha_bar": [model.schedule.lowest.alpha_bar, model.schedule.highest.alpha_bar],

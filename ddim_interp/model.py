@@ -57,14 +57,18 @@ class Model:
         """By how much rounding moves x̂_0 of frames at a level, root mean square."""
         return grain_of(self.for_frames, t)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Whose latents are whose, as recipes and files say it."""
+        return {"model": self.name, "weights_sha256": self.weights_sha256}
+
     def describe(self) -> dict[str, str]:
         """What a recipe says of it.
 
         Not the precision that it chose: that depends on the machine, and the same command makes the
         same film.
         """
-        told = {"dtype": self.dtype} if self.dtype else {}
-        return {"model": self.name, "weights_sha256": self.weights_sha256, **told}
+        return self.identity | ({"dtype": self.dtype} if self.dtype else {})
 
     @property
     def retries(self) -> int:

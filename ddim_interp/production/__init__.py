@@ -203,8 +203,7 @@ def _remembering(order: Order, pipe: DDIMPipeline, size: int, keep: Keep) -> Kee
     if folder is None or not pipe.weights_sha256:
         return keep
     decides = {
-        "model": pipe.model.name,
-        "weights_sha256": pipe.weights_sha256,
+        **pipe.model.identity,
         "precision": pipe.precision,
         "network": pipe.unet.config.to_dict(),
         "scheduler": pipe.scheduler.config.to_dict(),
