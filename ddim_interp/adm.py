@@ -93,10 +93,16 @@ class AdmConfig(StrictConfig):
         super().__post_init__()
         self._one_a_level("attention")
         if (self.num_heads is None) == (self.num_head_channels is None):
-            raise ModelError("num_heads and num_head_channels say one thing; give one of them.")
+            raise ModelError(
+                f"num_heads={self.num_heads} and num_head_channels={self.num_head_channels} say "
+                "one thing in two ways; give one of them, and one only."
+            )
         for width in self.block_out_channels:
             if width % _GROUPS:
-                raise ModelError(f"A level of {width} channels cannot be split into 32 groups.")
+                raise ModelError(
+                    f"A level of {width} channels cannot be split into {_GROUPS} groups; give "
+                    f"multiples of {_GROUPS}."
+                )
         widths = zip(self.block_out_channels, self.attention, strict=True)
         for width in [width for width, attends in widths if attends] + [self.widest]:
             if width % (self.num_heads or self.num_head_channels or 1):
@@ -210,7 +216,8 @@ class AdmUnet(nn.Module):
         """
         if (class_labels is None) != (self.class_embedding is None):
             raise ArgumentError(
-                "class_labels are for networks that were trained with classes, and those need them."
+                "class_labels are for networks that were trained with classes, and those need "
+                f"them; {'drop' if self.class_embedding is None else 'give'} them here."
             )
         t = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device)
         emb = self.time_embed(self.time_proj(t.expand(len(sample))).to(sample.dtype))

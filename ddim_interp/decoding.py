@@ -135,7 +135,10 @@ def refusing(label: str, head: bytes = b"", formats: tuple[str, ...] = FORMATS) 
         raise ImageError(f"{label} asks for more memory than there is; reduce it first.") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         if getattr(error, "errno", None) == errno.EIO:
-            raise StorageError(f"Reading {label} failed: {os.strerror(errno.EIO)}.") from error
+            raise StorageError(
+                f"Reading {label} failed: {os.strerror(errno.EIO).lower()}; try again, or copy it "
+                "to another disk."
+            ) from error
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise ImageError(
             f"{label} is cut short or damaged ({shown(reason)}); copy it again, or save it anew."

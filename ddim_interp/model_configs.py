@@ -143,10 +143,16 @@ def _check_index(index: Mapping[str, Any], source: str, parts: Parts) -> Parts:
     _check_class(index, _PIPELINES | (_LATENT_PIPELINES if named else set()), source)
     library, name = classes.pop("scheduler", ("diffusers", "DDIMScheduler"))
     if library != "diffusers":
-        raise ModelError(f"{source} asks for code of its own, {library!r:.60}, which is not run.")
+        raise ModelError(
+            f"{source} asks for code of its own, {library!r:.60}, which is not run; use a model "
+            "with a scheduler of diffusers."
+        )
     _check_class({"_class_name": name}, SCHEDULERS, source)
     if classes:
-        raise ModelError(f"{source} has parts that nothing here can use: {few(classes)}.")
+        raise ModelError(
+            f"{source} has parts that nothing here can use: {few(classes)}; use a model without "
+            "them."
+        )
     if "scheduler" in index and not parts.scheduler_config:
         raise ModelError(
             f"{source} names a scheduler, but scheduler/scheduler_config.json is missing; "

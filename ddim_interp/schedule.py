@@ -281,7 +281,7 @@ class NoiseSchedule:
         if not lowest.ratio * (1 - slack) <= ratio <= highest.ratio * (1 + slack):
             raise ScheduleError(
                 f"A noise-to-signal ratio of {ratio:g} is off the schedule, "
-                f"which runs from {lowest.ratio:.4g} to {highest.ratio:.4g}."
+                f"which runs from {lowest.ratio:.4g} to {highest.ratio:.4g}; choose one of those."
             )
         wanted = math.log(ratio)
         logs = self._log_ratios

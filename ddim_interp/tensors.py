@@ -172,7 +172,9 @@ def read_tensors(
             f"{shown(path)} is damaged: its header and its length disagree; download it again."
         ) from None
     except OSError as cause:
-        raise StorageError(f"Reading {shown(path)} failed: {cause}.") from cause
+        raise StorageError(
+            f"Reading {shown(path)} failed: {cause}; try again, or copy it to another disk."
+        ) from cause
     if finite:
         check_finite(tensors, shown(path), error)
     return tensors, dict(header.metadata)

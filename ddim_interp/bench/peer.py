@@ -1,4 +1,4 @@
-"""The peer, diffusers, if it is installed: the one door to it."""
+"""The peer, diffusers, if it is installed: what we are timed and compared with."""
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec

@@ -150,7 +150,12 @@ class Seeds(click.ParamType[list[int]]):
                 self.fail(f"{value!r} is no list of seeds; write 7, 0-8 or 1,2,5-10.", param, ctx)
             first, end = int(match[1]), int(match[2] or match[1])
             if not 0 <= end - first < self.most:
-                self.fail(f"{part.strip()!r} counts down, or names too many seeds.", param, ctx)
+                self.fail(
+                    f"{part.strip()!r} counts down, or names more than {self.most:,} seeds; write "
+                    "the smaller one first, as in 0-8.",
+                    param,
+                    ctx,
+                )
             seeds += range(first, end + 1)
         return seeds
 

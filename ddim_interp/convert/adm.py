@@ -65,8 +65,8 @@ def read(tensors: Mapping[str, Tensor], source: str, hints: Hints) -> Foreign:
     """Count the layers, cut attention into heads, and give the weights their names here.
 
     Raises:
-        ModelError: It is no picture model, or `UNet2DModel` cannot express it, or nobody said what
-            the weights do not tell.
+        ModelError: Layers are missing, it enlarges pictures and does not draw them, or nobody said
+            what the weights do not tell.
     """
     shape = _Shape(tensors, source)
     known = _BY_SHAPE.get((shape.widths, shape.layers))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ddim_interp.errors import HubError, ModelError
-from ddim_interp.files import sha256_file
+from ddim_interp.files import sha256_file, shown
 from ddim_interp.hub.cache import Located, bytes_here, cached_file, remember, snapshot
 from ddim_interp.hub.patience import patiently
 from ddim_interp.hub.quiet import no_bar
@@ -75,7 +75,10 @@ class Fetch:
         folder = self._fetch(commit, [files[name] for name in configs if name], ANSWER_SECONDS)
         weights = all_weights(folder, read_configs(folder, parts).parts)
         if missing := [name for name in weights if name not in files]:
-            raise ModelError(f"{wanted.called} lists {missing[0]}, and does not have it.")
+            raise ModelError(
+                f"{wanted.called} lists {shown(missing[0])}, and does not have it; try another "
+                "revision."
+            )
         self._fetch(commit, [files[name] for name in weights], STALL_SECONDS)
         remember(wanted, commit)
         return Located(folder, wanted.repo, commit)
