@@ -21,6 +21,7 @@ from PIL import Image
 
 from ddim_interp import __version__
 from ddim_interp.cli import cli, options
+from ddim_interp.cli.run import Run
 from ddim_interp.images import open_image
 from ddim_interp.style import QUICK_TOLERANCE
 
@@ -312,7 +313,7 @@ def test_an_option_that_several_commands_take_is_spelled_once():
 
 
 def test_a_run_carries_every_option_of_its_own():
-    assert options.Run.__annotations__["class_label"] == int | None
+    assert Run.__annotations__["class_label"] == int | None
 
 
 @pytest.mark.parametrize("command", list(cli.list_commands(None)))

@@ -13,6 +13,7 @@ import click
 
 from ddim_interp.cli import options
 from ddim_interp.cli.film import film_options, film_order, film_parameters
+from ddim_interp.cli.run import Run, fetch, print_json, run_options
 from ddim_interp.errors import ArgumentError, DdimInterpError, TableError
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ class _Part(click.ParamType[tuple[int, int]]):
 )
 @film_options
 @options.strict_option
-@options.run_options()
+@run_options()
 def batch(
-    run: options.Run,
+    run: Run,
     table: str,
     out: str,
     form: str,
@@ -157,7 +158,7 @@ def batch(
             raise
     run.say(tally.in_words + (f"; see {shown(ledger.failures)}" if tally.failed else ""))
     if run.as_json:
-        options.print_json(
+        print_json(
             {
                 "outputs": outputs,
                 "films": len(rows),
@@ -203,7 +204,7 @@ def _plan(row: "Row", out: Path, look: dict[str, Any]) -> "Task | Outcome":
 
 
 def _engine(
-    run: options.Run,
+    run: Run,
     ends: Path,
     workers: int | None,
     address: str | None,
@@ -239,13 +240,13 @@ def _cards(device: str) -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _loader(run: options.Run) -> "Callable[[], DDIMPipeline]":
+def _loader(run: Run) -> "Callable[[], DDIMPipeline]":
     """What gives the model, here or in another process, where nobody watches.
 
     It is fetched now, so that nobody waits for workers to find out that there is none; and they all
     take the same commit, without asking.
     """
-    where = options.fetch(run.model, run.offline, run.silent)
+    where = fetch(run.model, run.offline, run.silent)
     if where.warning:
         run.say(where.warning)
     model = run.model
@@ -256,7 +257,7 @@ def _loader(run: options.Run) -> "Callable[[], DDIMPipeline]":
     return replace(run, model=model, quiet=not run.verbose).load
 
 
-def _tell(run: options.Run, outcome: "Outcome", count: str) -> None:
+def _tell(run: Run, outcome: "Outcome", count: str) -> None:
     if outcome.failed:
         run.say(f"{count}{outcome.name}: {outcome.entry['error']}")
         return

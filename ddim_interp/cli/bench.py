@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import Run, run_options
 
 __all__ = ["bench"]
 
@@ -25,9 +26,9 @@ __all__ = ["bench"]
 @click.option("--processes", is_flag=True, help="Also start-up, and the memory of long films.")
 @click.option("--rounds", default=5, help="How often each contestant runs.")
 @options.plan_options
-@options.run_options(resume=False)
+@run_options(resume=False)
 def bench(
-    run: options.Run,
+    run: Run,
     configs: tuple[str, ...],
     peer: bool,
     films: bool,

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import Run, run_options
 
 __all__ = ["check"]
 
@@ -54,9 +55,9 @@ class _Steps(click.ParamType[tuple[int, ...]]):
 @click.option("--repairs", is_flag=True, help="Also show what repairs of the latents would cost.")
 @options.dither_option(True)
 @options.strict_option
-@options.run_options(resume=False)
+@run_options(resume=False)
 def check(
-    run: options.Run,
+    run: Run,
     images: tuple[str, ...],
     steps: tuple[int, ...],
     methods: tuple[str, ...],

@@ -3,6 +3,7 @@
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import print_json
 
 __all__ = ["doctor"]
 
@@ -15,7 +16,7 @@ def doctor(as_json: bool) -> None:
 
     facts = diagnose()
     if as_json:
-        options.print_json(facts)
+        print_json(facts)
         return
     for key, value in facts.items():
         click.echo(f"{key + ':':<16} {value}")

@@ -6,6 +6,7 @@ import time
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import echo_path, print_json
 
 __all__ = ["encode"]
 
@@ -62,8 +63,6 @@ def encode(
             sink.write(frame)
     if as_json:
         seconds = round(time.monotonic() - started, 3)
-        options.print_json(
-            {"outputs": [out], "frames": footage.frames, "fps": speed, "seconds": seconds}
-        )
+        print_json({"outputs": [out], "frames": footage.frames, "fps": speed, "seconds": seconds})
     else:
-        options.echo_path(out)
+        echo_path(out)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import Run, print_json, run_options
 
 if TYPE_CHECKING:
     from ddim_interp.model import Model
@@ -24,9 +25,9 @@ __all__ = ["explore"]
 )
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
 @options.inverting_options
-@options.run_options(writes=False, resume=False)
+@run_options(writes=False, resume=False)
 def explore(
-    run: options.Run,
+    run: Run,
     keyframes: tuple[str, ...],
     port: int | None,
     browser: bool,
@@ -56,7 +57,7 @@ def explore(
 
     def ready(address: str, once: str) -> None:
         if run.as_json:
-            options.print_json({"url": address})
+            print_json({"url": address})
         else:
             click.echo(address)
         sys.stdout.flush()
@@ -67,7 +68,7 @@ def explore(
     serve(load, keyframes, setting, port=port, ready=ready)
 
 
-def _spelled(run: options.Run, plan: dict[str, Any]) -> dict[str, Any]:
+def _spelled(run: Run, plan: dict[str, Any]) -> dict[str, Any]:
     """The options given here, as `morph` takes them; None for those that were not."""
     precision = None if run.dtype == "auto" else run.dtype
     said: dict[str, Any] = {

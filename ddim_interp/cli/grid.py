@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import Run, run_options
 
 __all__ = ["grid"]
 
@@ -18,9 +19,9 @@ __all__ = ["grid"]
 @options.blend_option
 @options.raw_option
 @options.inverting_options
-@options.run_options()
+@run_options()
 def grid(
-    run: options.Run,
+    run: Run,
     keyframes: tuple[str, ...],
     out: str,
     rows: int,

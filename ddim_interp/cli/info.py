@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import print_json
 
 __all__ = ["info"]
 
@@ -28,7 +29,7 @@ def info(file: str, as_json: bool) -> None:
     else:
         recipe = read_recipe(file)
     if as_json:
-        options.print_json(recipe)
+        print_json(recipe)
         return
     for line in _lines(recipe):
         click.echo(printable(line))

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import Run, run_options
 
 __all__ = ["invert"]
 
@@ -15,9 +16,9 @@ __all__ = ["invert"]
 @options.inverting_options
 @options.repair_option
 @options.strict_option
-@options.run_options()
+@run_options()
 def invert(
-    run: options.Run,
+    run: Run,
     images: tuple[str, ...],
     out: str,
     wishes: dict[str, Any],

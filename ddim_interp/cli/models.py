@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import fetch, print_json, say
 
 __all__ = ["models"]
 
@@ -26,7 +27,7 @@ def list_models(as_json: bool) -> None:
             {"name": m.name, "revision": m.revision, "embedded": i == 0}
             for i, m in enumerate(found)
         ]
-        options.print_json({"models": rows})
+        print_json({"models": rows})
         return
     for index, model in enumerate(found):
         note = "in the package" if index == 0 else (model.revision or "")
@@ -41,11 +42,11 @@ def pull(source: str, as_json: bool, quiet: bool) -> None:
 
     SOURCE is org/name or org/name@revision. Weights are checked against the hash the hub gives.
     """
-    located = options.fetch(source, offline=False, quiet=quiet or as_json)
+    located = fetch(source, offline=False, quiet=quiet or as_json)
     if located.warning:
-        options.say(located.warning, quiet)
+        say(located.warning, quiet)
     if as_json:
-        options.print_json({"name": located.name, "revision": located.revision})
+        print_json({"name": located.name, "revision": located.revision})
     else:
         click.echo(f"{located.name}\t{located.revision or 'a folder'}")
 
@@ -66,7 +67,7 @@ def show(source: str | None, offline: bool, as_json: bool) -> None:
     with as_folder(locate(source, offline=offline)) as ready:
         facts: dict[str, Any] = portray(ready)
     if as_json:
-        options.print_json(facts)
+        print_json(facts)
         return
     for key, value in facts.items():
         lines = value if isinstance(value, list) else [value]
@@ -117,8 +118,8 @@ def convert(
         folder = locate(source, offline=offline, pickles=True, file=file).folder
     checkpoint = convert_folder(folder, out, config=config, overwrite=overwrite)
     if checkpoint.warning:
-        options.say(checkpoint.warning)
+        say(checkpoint.warning)
     if as_json:
-        options.print_json({"outputs": [out], "weights_sha256": checkpoint.weights_sha256})
+        print_json({"outputs": [out], "weights_sha256": checkpoint.weights_sha256})
     else:
         click.echo(out)

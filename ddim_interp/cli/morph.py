@@ -6,6 +6,7 @@ import click
 
 from ddim_interp.cli import options
 from ddim_interp.cli.film import film_options, film_order
+from ddim_interp.cli.run import Run, run_options
 
 __all__ = ["morph"]
 
@@ -17,9 +18,9 @@ __all__ = ["morph"]
 @options.output_option("The film: .gif .mp4 .webm .webp .apng .png (a filmstrip), or a folder.")
 @film_options
 @options.strict_option
-@options.run_options()
+@run_options()
 def morph(
-    run: options.Run, keyframes: tuple[str, ...], out: str, film: dict[str, Any], strict: bool
+    run: Run, keyframes: tuple[str, ...], out: str, film: dict[str, Any], strict: bool
 ) -> int:
     """Glide from keyframe to keyframe through the model's noise space.
 

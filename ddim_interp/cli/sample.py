@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ddim_interp.cli import options
+from ddim_interp.cli.run import Run, run_options
 
 __all__ = ["sample"]
 
@@ -25,9 +26,9 @@ __all__ = ["sample"]
 )
 @click.option("--columns", type=click.IntRange(1, 1000), help="Columns of the sheet.")
 @options.plan_options
-@options.run_options()
+@run_options()
 def sample(
-    run: options.Run,
+    run: Run,
     seeds: list[int] | None,
     latents: str | None,
     out: str,
