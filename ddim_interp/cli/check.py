@@ -13,26 +13,14 @@ __all__ = ["check"]
 _REFERENCE = "auto"
 
 
-class _Steps(click.ParamType[tuple[int, ...]]):
-    """`10,20,50`: numbers of steps."""
-
-    name = "steps"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(sorted({int(part) for part in value.split(",")}))
-        except ValueError:
-            self.fail(f"{value!r} is no list of steps; write 20, or 10,20,50.", param, ctx)
-
-
 @click.command(epilog="Example:  ddim-interp check a.png b.png --report report.html")
 @click.argument("images", nargs=-1, type=options.FILE, metavar="[IMAGE…]")
 @click.option(
-    "--steps", type=_Steps(), default="10,20,50,100", help="Numbers of steps, with commas."
+    "--steps",
+    type=options.Numbers(int),
+    default="10,20,50,100",
+    metavar="STEPS",
+    help="Numbers of steps, with commas.",
 )
 @click.option(
     "--method",
@@ -80,7 +68,8 @@ def check(
     chosen = (*SOLVERS, _REFERENCE) if "all" in methods else methods or ("ddim-naive", _REFERENCE)
     if _REFERENCE in chosen:  # the verdict is about the last
         chosen = (*(name for name in chosen if name != _REFERENCE), _REFERENCE)
-    order = FindingsOrder(images, report_file, steps, chosen, spacing, seeds, repairs, dither)
+    numbers = sorted(set(steps))
+    order = FindingsOrder(images, report_file, numbers, chosen, spacing, seeds, repairs, dither)
     found = run.produce(order)
     for line in _summary(found.facts):
         run.echo(line)

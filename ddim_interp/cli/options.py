@@ -106,7 +106,7 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
             return numbers
         except ValueError:
             whole = "whole numbers" if self.kind is int else "numbers"
-            self.fail(f"{value!r} is no list of {whole}; write them as in 0,2,3.", param, ctx)
+            self.fail(f"{value!r} is no list of {whole}; write them as in 10,20,50.", param, ctx)
 
 
 class Seeds(click.ParamType[list[int]]):
