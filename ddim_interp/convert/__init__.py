@@ -107,11 +107,7 @@ def as_folder(located: Located, config: str | None = None) -> Iterator[Located]:
         ModelError: The checkpoint cannot be used.
     """
     if located.folder.is_dir():
-        if config is not None:
-            raise ArgumentError(
-                f"config={config!r} is for bare checkpoints, and {located.name} is a folder with a "
-                "config of its own; drop it."
-            )
+        _refuse_config(config, located.name)
         yield located
         return
     with TemporaryDirectory(prefix="ddim-interp-", ignore_cleanup_errors=True) as place:
@@ -124,6 +120,14 @@ def as_folder(located: Located, config: str | None = None) -> Iterator[Located]:
             )
             raise
         yield replace(located, folder=Path(place, "model"), warning=located.warning or warning)
+
+
+def _refuse_config(config: str | None, name: str) -> None:
+    if config is not None:
+        raise ArgumentError(
+            f"config={config!r} is for bare checkpoints, and {name} is a folder with a config of "
+            "its own; drop it."
+        )
 
 
 def _filled(build: Callable[[], M], weights: Mapping[str, Tensor], source: Path) -> M:
@@ -149,11 +153,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
 
 def _read(source: Path, variant: str | None, config: str | None) -> Foreign:
     if diffusers_pickle.recognises(source):
-        if config is not None:
-            raise ArgumentError(
-                f"config={config!r} is for bare checkpoints, and {shown(source)} has a config of "
-                "its own; drop it."
-            )
+        _refuse_config(config, shown(source))
         return diffusers_pickle.read(source, variant=variant)
     file = find_file(source)
     if file is None:
