@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.fused import kernels_for
+from ddim_interp.unet.placement import layout_of
 
 __all__ = ["DoublingConv2d"]
 
@@ -50,14 +51,14 @@ class DoublingConv2d(Conv2d):
             joined: Tensor = kernels.interleave(parts, None if rest is None else self.bias)
             return joined
         parts = quarters(x)
-        last = parts.is_contiguous(memory_format=torch.channels_last)
+        layout = layout_of(parts)
         parts = parts.unflatten(1, (4, -1))
         count, _, channels, height, width = parts.shape
         y = torch.empty(
             (count, channels, 2 * height - 2, 2 * width - 2),
             dtype=x.dtype,
             device=x.device,
-            memory_format=torch.channels_last if last else torch.contiguous_format,
+            memory_format=layout,
         )
         for quarter in range(4):
             p, q = divmod(quarter, 2)
@@ -76,9 +77,8 @@ class DoublingConv2d(Conv2d):
         rows = torch.stack((_halves(wide, 2, 0), _halves(wide, 2, 1)))
         both = torch.stack((_halves(rows, 4, 0), _halves(rows, 4, 1)), dim=1)
         conv = Conv2d(self.in_channels, 4 * self.out_channels, 2, padding=1, device="meta")
-        last = self.weight.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        quarters = both.flatten(0, 2).to(self.weight.dtype).contiguous(memory_format=layout)
+        quarters = both.flatten(0, 2).to(self.weight.dtype)
+        quarters = quarters.contiguous(memory_format=layout_of(self.weight))
         conv.weight = torch.nn.Parameter(quarters, requires_grad=False)
         conv.bias = torch.nn.Parameter(self.bias.detach().repeat(4), requires_grad=False)
         return conv

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim_interp.c_library import load_c_library
+from ddim_interp.unet.placement import blank_maps
 from ddim_interp.user_cache import is_off
 
 __all__ = [
@@ -110,7 +111,7 @@ def group_norm(
     count, own, height, width = x.shape
     rows, other = height * width, 0 if beside is None else beside.shape[1]
     channels = own + other
-    whole = x if beside is None else _like(x, channels, height, width)
+    whole = x if beside is None else blank_maps(x, count, channels, height, width)
     y = torch.empty_like(whole) if add is None else whole
     copies = _LANES // math.gcd(_LANES, channels)  # of all channels, in whole vectors
     part = max(1, _PART // (channels * copies)) * copies
@@ -174,7 +175,7 @@ def interleave(parts: Tensor, bias: Tensor | None = None) -> Tensor:
         (N, C, 2 H, 2 W), channels last.
     """
     count, four, height, width = parts.shape
-    y = _like(parts, four // 4, 2 * height - 2, 2 * width - 2)
+    y = blank_maps(parts, count, four // 4, 2 * height - 2, 2 * width - 2)
     _functions().interleave(
         torch.get_num_threads(),
         _at(parts), _at(y), count, *y.shape[2:], y.shape[1] * y.element_size(),
@@ -193,7 +194,7 @@ def spread(x: Tensor) -> Tensor:
         (N, 6 C, H, W/4), channels last.
     """
     count, channels, height, width = x.shape
-    v = _like(x, 6 * channels, height, width // 4)
+    v = blank_maps(x, count, 6 * channels, height, width // 4)
     _functions().spread(torch.get_num_threads(), _at(x), _at(v), count * height, width, channels)
     return v
 
@@ -261,13 +262,3 @@ def _at(x: Tensor | None) -> int | None:
 def _room(x: Tensor, *shape: int) -> Tensor:
     """Room to compute x's sums in, whatever the user's default dtype and device are."""
     return torch.empty(shape, dtype=torch.float32, device=x.device)
-
-
-def _like(x: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Feature maps for x's pictures, not written yet, channels last."""
-    return torch.empty(
-        (len(x), channels, height, width),
-        dtype=x.dtype,
-        device=x.device,
-        memory_format=torch.channels_last,
-    )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ddim_interp.unet.conv import Conv2d
 from ddim_interp.unet.doubling import DoublingConv2d
-from ddim_interp.unet.placement import is_for_gpu
+from ddim_interp.unet.placement import is_for_gpu, layout_of
 
 __all__ = [
     "CornerConv2d",
@@ -78,9 +78,7 @@ class CornerConv2d(Conv2d):
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         y = torch.conv2d(x, weight, None, self.stride, 2)
-        last = y.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        return y[:, :, 1:, 1:].contiguous(memory_format=layout)
+        return y[:, :, 1:, 1:].contiguous(memory_format=layout_of(y))
 
 
 class Downsample2D(nn.Module):

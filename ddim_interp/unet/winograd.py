@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ddim_interp.unet.fused import native_for
+from ddim_interp.unet.placement import blank_maps
 
 __all__ = ["can_halve", "convolve_halved", "halved_weights"]
 
@@ -95,7 +96,7 @@ def convolve_halved(x: Tensor, out: int, multiply: Callable[[Tensor], Tensor]) -
         True
     """
     count, channels, height, width = x.shape
-    y = _empty(x, count, out, height, width)
+    y = blank_maps(x, count, out, height, width)
     kernels = native_for(x) if min(channels, out) >= _FEWEST_OF_OURS else None
     spread, gather = (kernels.spread, kernels.gather) if kernels else (_spread, _gather)
     row = channels * width * x.element_size()
@@ -119,7 +120,7 @@ def convolve_halved(x: Tensor, out: int, multiply: Callable[[Tensor], Tensor]) -
 def _spread(x: Tensor) -> Tensor:
     """Bᵀd of every fourth place and its neighbours: (n, C, h, W) to (n, 6 C, h, W/4)."""
     count, channels, height, width = x.shape
-    spread = _empty(x, count, 6 * channels, height, width // 4)
+    spread = blank_maps(x, count, 6 * channels, height, width // 4)
     v = spread.chunk(6, dim=1)
     d1, d2, d3, d4 = (x[..., place::4] for place in range(4))  # d0 is d4 and d5 is d1 of neighbours
     even, odd = torch.sub(d4, d2, alpha=4), torch.sub(d3, d1, alpha=4)
@@ -148,8 +149,3 @@ def _gather(products: Tensor, y: Tensor, top: int = 0) -> None:
     torch.add(p, r, alpha=4, out=y[..., 2::4])
     torch.add(m[0].add_(p), r, out=y[..., 0::4])
     torch.add(q.add_(m[5]), s, alpha=8, out=y[..., 3::4])
-
-
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    last = torch.channels_last
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=last)

@@ -6,7 +6,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ddim_interp.unet.kernels.moments import moments_of, whole
-from ddim_interp.unet.kernels.tiles import like, pixels, tile_of
+from ddim_interp.unet.kernels.tiles import pixels, tile_of
+from ddim_interp.unet.placement import blank_maps
 
 __all__ = ["group_norm"]
 
@@ -107,7 +108,7 @@ def group_norm(
     steers = [weight.expand(1, -1) if part is None else part for part in (add, scale, shift)]
     group = channels // groups
     table = torch.empty((count, 2, channels), dtype=torch.float32, device=x.device)
-    y = like(x, channels) if add is None else x
+    y = blank_maps(x, count, channels, *x.shape[2:]) if add is None else x
     with torch.cuda.device_of(x):
         own = moments_of(x, passing=add is not None)
         more = own if beside is None else moments_of(beside)

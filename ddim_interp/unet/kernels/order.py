@@ -5,7 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ddim_interp.unet.kernels.tiles import TILE, like, tile_of
+from ddim_interp.unet.kernels.tiles import TILE, tile_of
+from ddim_interp.unet.placement import blank_maps
 
 __all__ = ["interleave", "split"]
 
@@ -54,7 +55,7 @@ def interleave(parts: Tensor, bias: Tensor) -> Tensor:
     """
     count, four, height, width = parts.shape
     channels, height, width = four // 4, 2 * height - 2, 2 * width - 2
-    y = like(parts, channels, height, width)
+    y = blank_maps(parts, count, channels, height, width)
     rows = count * height * width
     lanes, tile = tile_of(channels)
     with torch.cuda.device_of(y):
@@ -73,12 +74,7 @@ def split(x: Tensor) -> Tensor:
     Returns:
         (2 N, C, H, W), channels last: all that is rounded, then all that is left.
     """
-    both = torch.empty(
-        (2 * len(x), *x.shape[1:]),
-        dtype=torch.float32,
-        device=x.device,
-        memory_format=torch.channels_last,
-    )
+    both = blank_maps(x, 2 * len(x), *x.shape[1:])
     count = x.numel()
     with torch.cuda.device_of(x):
         _split[(triton.cdiv(count, TILE),)](x, both, both[len(x) :], count, TILE)

@@ -2,11 +2,10 @@
 
 import math
 
-import torch
 import triton
 from torch import Tensor
 
-__all__ = ["TILE", "like", "pixels", "tile_of"]
+__all__ = ["TILE", "pixels", "tile_of"]
 
 TILE = 4096  # 32 values for each of a program's 128 threads
 
@@ -20,13 +19,3 @@ def tile_of(channels: int, values: int = TILE) -> tuple[int, int]:
 def pixels(x: Tensor) -> int:
     """Of one picture's feature maps, (N, C, H, W)."""
     return math.prod(x.shape[2:])
-
-
-def like(x: Tensor, channels: int, *size: int) -> Tensor:
-    """Feature maps for x's pictures, not written yet, channels last."""
-    return torch.empty(
-        (len(x), channels, *(size or x.shape[2:])),
-        dtype=x.dtype,
-        device=x.device,
-        memory_format=torch.channels_last,
-    )
