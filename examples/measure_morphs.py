@@ -41,7 +41,7 @@ from ddim_interp.images import from_frames
 from ddim_interp.interpolate import find_blend
 from ddim_interp.inversion import Inversion, invert_images, sample_latents
 from ddim_interp.keep import Kept
-from ddim_interp.keyframes import find_keyframes
+from ddim_interp.keyframes import find_keyframes, join_states
 from ddim_interp.model import Model
 from ddim_interp.morph import Morph
 from ddim_interp.pace import distances, pdv
@@ -97,20 +97,13 @@ def middles(model: Model, pictures: Tensor, plan: Plan, count: int) -> Iterable[
 
 def half_way(model: Model, inversions: list[Inversion], plan: Plan, blend: str) -> Tensor:
     """Middles of neighbours, whatever the solver keeps."""
-    states = [inversion.state for inversion in inversions]
-    x = torch.cat([state.x for state in states])
-    memory = [
-        (level, torch.cat([state.memory[i][1] for state in states]))
-        for i, (level, _) in enumerate(states[0].memory)
-    ]
-    latents, kept = [], [[] for _ in memory]
-    for pair in zip(range(len(x)), [*range(1, len(x)), 0], strict=True):
-        path = KeyframePath(x[list(pair)], find_blend(blend))
-        latents.append(path(HALF))
-        for members, (_, tensor) in zip(kept, memory, strict=True):
-            members.append(path.carry(tensor[list(pair)], HALF))
-    between = tuple((lv, torch.cat(m)) for (lv, _), m in zip(memory, kept, strict=True))
-    return decode(model, State(torch.cat(latents), states[0].level, between), plan)
+    ring = join_states([inversion.state for inversion in inversions])
+    middles = []
+    for i in range(len(ring.x)):
+        pair = [i, (i + 1) % len(ring.x)]
+        path = KeyframePath(ring.x[pair], find_blend(blend))
+        middles.append(ring.moved(lambda kept, pair=pair, path=path: path.carry(kept[pair], HALF)))
+    return decode(model, join_states(middles), plan)
 
 
 def noise_diffusion(model: Model, latents: Tensor, pictures: Tensor) -> Tensor:
@@ -127,14 +120,9 @@ def decode(model: Model, start: State | Tensor, plan: Plan) -> Tensor:
     drafts = replace(model, denoiser=model.for_frames)
     if isinstance(start, Tensor):
         return torch.cat([sample_latents(drafts, z, plan) for z in start.split(16)])
-    rows = range(0, len(start.x), 16)
-    return torch.cat([sample_latents(drafts, part(start, slice(i, i + 16)), plan) for i in rows])
-
-
-def part(state: State, rows: slice) -> State:
-    """Some pictures of a batch."""
-    memory = tuple((level, tensor[rows]) for level, tensor in state.memory)
-    return State(state.x[rows], state.level, memory)
+    rows = (slice(i, i + 16) for i in range(0, len(start.x), 16))
+    some = (start.moved(lambda kept, part=part: kept[part]) for part in rows)
+    return torch.cat([sample_latents(drafts, part, plan) for part in some])
 
 
 def detail(images: Tensor) -> float:
