@@ -48,7 +48,7 @@ def test_naive_inversion_does_not(model, paintings):
 
 
 def test_a_closed_walk_finds_the_noise_that_a_picture_was_drawn_from(model):
-    z, plan = draw([0, 1], model.shape), Plan(15, solver="dpmpp-exact", dither=False)
+    z, plan = draw([0], model.shape), Plan(15, solver="dpmpp-exact", dither=False)
     found = invert_images(model, sample_latents(model, z, plan), plan)
     explicit = invert_images(model, found.images, replace(plan, solver="dpmpp-2m"))
     error, before = ((each.latents - z).square().mean() for each in (found, explicit))
@@ -57,7 +57,7 @@ def test_a_closed_walk_finds_the_noise_that_a_picture_was_drawn_from(model):
 
 def test_solvers_of_second_order_agree_on_the_latents_and_the_first_does_not(model, paintings):
     powers = {
-        name: invert_images(model, paintings, Plan(20, solver=name)).latents.square().mean()
+        name: invert_images(model, paintings[:1], Plan(20, solver=name)).latents.square().mean()
         for name in ("trapezoid", "dpmpp-exact", "ddim-naive")
     }
     assert abs(powers["dpmpp-exact"] / powers["trapezoid"] - 1) < 0.05
@@ -68,7 +68,7 @@ def test_a_picture_with_the_noise_of_its_level_is_typical(model, paintings):
     """Without that noise the model in the package takes both for less than they are."""
     with_it, without = (
         [each.latent_power for each in invert_images(model, paintings, plan).certificates]
-        for plan in (Plan(15, solver="dpmpp-exact", dither=dither) for dither in (True, False))
+        for plan in (Plan(15, solver="leapfrog", dither=dither) for dither in (True, False))
     )
     assert all(after > before for after, before in zip(with_it, without, strict=True))
     if model.shape[-1] == 64:
