@@ -35,11 +35,19 @@ from ddim_interp.sinks import read_recipe
 from ddim_interp.strict_json import read_object
 from ddim_interp.unet.fused import kernels_on
 
-__all__ = ["WorkFolder", "circumstances", "drop_work", "is_finished", "open_work"]
+__all__ = [
+    "WorkFolder",
+    "check_not_another",
+    "circumstances",
+    "drop_work",
+    "is_finished",
+    "open_work",
+]
 
 _MANIFEST = "manifest.json"
 _MEMBERS = re.compile(r"manifest\.json|[a-z]+-[0-9A-Za-z.-]{1,120}\.safetensors")
 _VERSION = 1
+_FOUND = {"plan", "keyframes", "sources", "images"}
 
 
 def circumstances(device: torch.device, batch_size: int) -> dict[str, Any]:
@@ -158,6 +166,32 @@ def is_finished(
         return read(out) == unpack(pack(recipe))
     except (ImageError, InputMissingError, LatentsError):
         return False
+
+
+def check_not_another(out: StrPath, order: Mapping[str, Any]) -> None:
+    """Refuse to go on with an output that says it was made otherwise, before anything is inverted.
+
+    Its plan and its keyframes are not compared: a recipe tells more of them, once they are found.
+
+    Args:
+        out: The output, if it is there.
+        order: All that decides what is to be made, as plain JSON values.
+
+    Raises:
+        OutputError: It was.
+    """
+    try:
+        recipe = read_recipe(out)
+    except (ImageError, InputMissingError):
+        return
+    told = (order.keys() & recipe.keys()) - _FOUND | {"dtype"}
+    was, wanted = ({key: each.get(key) for key in told} for each in (recipe, _plain(order)))
+    if was != wanted:
+        what, before, now = _first_difference("", was, wanted)
+        raise OutputError(
+            f"{shown(out)} exists, and was made with another {what} ({before}, now {now}); choose "
+            "another name, or allow it to be replaced (--overwrite)."
+        )
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

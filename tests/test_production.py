@@ -1,6 +1,7 @@
 """Whatever is made, it is made in the same way: claimed, halved until it fits, gone on with."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from campaigns import Workshop, content
 from PIL import Image
 
 from ddim_interp import DDIMPipeline
-from ddim_interp.errors import ArgumentError, BusyError
+from ddim_interp.errors import ArgumentError, BusyError, OutputError
 from ddim_interp.files import claim
 from ddim_interp.model import Plan
 from ddim_interp.production import Attempt, produce
@@ -110,6 +111,28 @@ def test_another_repair_is_another_film(
     produce(order, lambda: load(tiny_folder), resume=True)
     with pytest.raises(OSError, match="exists"):
         produce(replace(order, repair="renormalise"), lambda: load(tiny_folder), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"style": Style(frames=5)}, "another frames (4, now 5)"),
+        ({"fps": 12.0}, "another fps (30.0, now 12.0)"),
+        ({"upscale": 3}, "another upscale (16, now 3)"),
+    ],
+)
+def test_what_is_there_and_was_made_otherwise_is_told_before_anything_is_inverted(
+    tiny_folder: Path, pictures: list[Path], tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    order = FilmOrder((pictures[0], "seed:2"), tmp_path / "film.gif", Plan(2), Style(frames=4))
+    produce(order, lambda: load(tiny_folder), resume=True)
+    pipe = load(tiny_folder)
+    pipe.watch_by(lambda *_: pytest.fail("it began"))
+    with pytest.raises(OutputError, match=re.escape(words)) as refused:
+        produce(replace(order, **change), lambda: pipe, resume=True)
+    assert not hasattr(refused.value, "__notes__"), "there is nothing to go on with"
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+    assert produce(order, lambda: load(tiny_folder), resume=True).facts["frames"] == 4
 
 
 def test_no_film_is_begun_in_one_precision_and_ended_in_another(

@@ -23,7 +23,7 @@ from ddim_interp.memory import halve_until_it_fits
 from ddim_interp.model import Model, Plan
 from ddim_interp.pipeline import DDIMPipeline
 from ddim_interp.precision import default_batch_size
-from ddim_interp.resume import circumstances, drop_work, open_work
+from ddim_interp.resume import check_not_another, circumstances, drop_work, open_work
 from ddim_interp.sources import path_of
 
 __all__ = ["Attempt", "Order", "Product", "Say", "identity", "produce", "unsaid"]
@@ -158,6 +158,8 @@ def produce(
         decides: dict[str, Any] = {}
         if resume and order.out is not None:
             decides = identity(order, model)
+            if not overwrite:
+                check_not_another(order.out, decides)
             around = circumstances(pipe.device, size)
             work = open_work(
                 order.out, _for_one_file(decides, pipe), around, anew=anew, allow_drift=allow_drift
