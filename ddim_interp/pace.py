@@ -6,6 +6,7 @@ few frames. `frame_times` spends the frames evenly, eased, with rests, in a loop
 `retime` measures how much changes and spends them by that.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -231,6 +232,7 @@ def retime(
     legs: Tensor | None = None,
     target: float = 1.1,
     passes: int = 6,
+    worth: float = 1 / 3,
     slack: float = 0.05,
 ) -> Iterator[Retiming]:
     """Spend the frames where something changes: equal steps to the eye instead of equal steps in u.
@@ -250,6 +252,10 @@ def retime(
         passes: Corrections at most, after the first rendering. Each looks closer where pictures
             turn into each other at once, by as many times as a step there is too large; others are
             even after one or two.
+        worth: A pass that takes off less than this part of the largest step's excess is the last,
+            where that is below a mean step: what is left are differences between frames that no
+            time mends, such as rounding. A larger one may be a change at once, to which the first
+            passes only come nearer.
         slack: A frame already rendered will do if it is off by no more than this part of a step.
 
     Yields: The best film so far, after each pass; the last is the result.
@@ -286,11 +292,15 @@ def retime(
         steps = distances(lap(shown, shown[:1]))
         share = _shares(lap(stops, one), steps, legs)
         excess = 1 + len(steps) * float((share - wanted).max())
+        before = math.inf if best is None else best.excess
         if best is None or excess < best.excess:
             best = Retiming(stops[order], steps, excess, len(seen_u))
         best = replace(best, renders=len(seen_u))
         yield best
-        if excess <= target or not len(fresh):  # without new readings the next film is this one
+        gained = before - best.excess
+        if excess <= target or (best.excess < 2 and gained < worth * (before - 1)):
+            return
+        if not len(fresh):  # without new readings the next film is this one
             return
         shares = _shares(lap(seen_u, one), distances(lap(seen, seen[:1])), legs)
         odometer = Odometer(lap(seen_u, one), torch.cat([0 * one, shares.cumsum(0)]))

@@ -439,6 +439,21 @@ def test_nothing_is_rendered_where_all_that_is_wanted_was_seen():
     assert asked == [4] and len(films) == 2, "the same readings, so the same film"
 
 
+def test_what_no_time_mends_is_not_looked_at_again_and_again():
+    """Frames differ by chance, as rounding and shared work make them: some steps stay too large."""
+
+    def look(u):  # noise of a step, each frame's own
+        own = torch.frac(1e6 * u.sin()).double()
+        return torch.stack([u**2, own / 60], 1)
+
+    times = lambda odometer: frame_times(60, odometer=odometer)  # noqa: E731
+    passes = list(retime(look, times))
+    thorough = list(retime(look, times, worth=0.0))
+    assert passes[0].excess > 1.8 and 1.1 < passes[-1].excess < 1.5
+    assert len(passes) <= 3 < len(thorough) and passes[-1].renders < 0.7 * thorough[-1].renders
+    assert thorough[-1].excess > passes[-1].excess - 0.05
+
+
 def test_a_picture_that_turns_into_another_at_once_is_gone_through_evenly():
     def look(u):  # nine tenths of the way within a two-thousandth of u
         return torch.stack([u, 9 * torch.sigmoid(2e4 * (u - 0.4321))], 1)
