@@ -171,7 +171,8 @@ def is_finished(
 def check_not_another(out: StrPath, order: Mapping[str, Any]) -> None:
     """Refuse to go on with an output that says it was made otherwise, before anything is inverted.
 
-    Its plan and its keyframes are not compared: a recipe tells more of them, once they are found.
+    Its plan is not compared, nor are latents that it passes through: a recipe tells more of them,
+    once they are found.
 
     Args:
         out: The output, if it is there.
@@ -184,14 +185,35 @@ def check_not_another(out: StrPath, order: Mapping[str, Any]) -> None:
         recipe = read_recipe(out)
     except (ImageError, InputMissingError):
         return
+    if "encoded_from" in recipe:  # by `encode`: no order makes its bytes
+        raise _is_there(out, f"was encoded from {recipe['encoded_from']!r:.60}")
     told = (order.keys() & recipe.keys()) - _FOUND | {"dtype"}
     was, wanted = ({key: each.get(key) for key in told} for each in (recipe, _plain(order)))
     if was != wanted:
         what, before, now = _first_difference("", was, wanted)
-        raise OutputError(
-            f"{shown(out)} exists, and was made with another {what} ({before}, now {now}); choose "
-            "another name, or allow it to be replaced (--overwrite)."
-        )
+        raise _is_there(out, f"was made with another {what} ({before}, now {now})")
+    # Up to latents of a file, of which a recipe tells by their own names.
+    for had, asked in zip(_keyframes(recipe), _keyframes(order), strict=False):
+        hashed = [bool(each.get("sha256")) for each in (had, asked)]
+        if hashed == [False, True]:
+            return
+        key = "sha256" if all(hashed) else "source"
+        if had.get(key) != asked.get(key):
+            _, before, now = _first_difference("source", had.get("source"), asked.get("source"))
+            names = f"{before}, now {now}" if before != now else f"{now}, which has changed since"
+            raise _is_there(out, f"was made with another keyframe ({names})")
+
+
+def _keyframes(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    keyframes = told.get("keyframes")
+    return [each for each in keyframes if isinstance(each, dict)] if keyframes else []
+
+
+def _is_there(out: StrPath, reason: str) -> OutputError:
+    return OutputError(
+        f"{shown(out)} exists, and {reason}; choose another name, or allow it to be replaced "
+        "(--overwrite)."
+    )
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,6 +135,51 @@ def test_what_is_there_and_was_made_otherwise_is_told_before_anything_is_inverte
     assert produce(order, lambda: load(tiny_folder), resume=True).facts["frames"] == 4
 
 
+def test_another_keyframe_is_told_before_anything_is_inverted(
+    tiny_folder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    out, taken = tmp_path / "film.apng", tmp_path / "taken.png"
+    taken.write_bytes(pictures[0].read_bytes())
+    order = FilmOrder((taken, "seed:2"), out, Plan(2), Style(frames=4), upscale=1)
+    produce(order, lambda: load(tiny_folder), resume=True)
+    pipe = load(tiny_folder)
+    pipe.watch_by(lambda *_: pytest.fail("it began"))
+
+    def refusal(**change: Any) -> str:
+        with pytest.raises(OutputError) as refused:
+            produce(replace(order, **change), lambda: pipe, resume=True)
+        assert not hasattr(refused.value, "__notes__"), "there is nothing to go on with"
+        return str(refused.value)
+
+    assert "another keyframe ('seed:2', now 'seed:3')" in refusal(sources=(taken, "seed:3"))
+    assert "another keyframe ('taken.png', now 'seed:3')" in refusal(sources=("seed:3", "seed:2"))
+    other = refusal(sources=(pictures[1], "seed:2"))
+    assert f"another keyframe ('taken.png', now '{pictures[1].name}')" in other
+    taken.write_bytes(pictures[1].read_bytes())
+    assert "another keyframe ('taken.png', which has changed since)" in refusal()
+
+
+def test_a_film_that_was_encoded_is_told_before_anything_is_inverted(
+    tiny_folder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    from ddim_interp.footage import open_footage
+    from ddim_interp.sinks import open_sink
+
+    order = FilmOrder(
+        (pictures[0], "seed:2"), tmp_path / "film.apng", Plan(2), Style(frames=4), upscale=1
+    )
+    produce(order, lambda: load(tiny_folder))
+    footage = open_footage(tmp_path / "film.apng")
+    again = tmp_path / "again.apng"
+    with open_sink(again, fps=30.0, recipe=footage.told(30.0, 1)) as sink:
+        for frame in footage.draw():
+            sink.write(frame)
+    pipe = load(tiny_folder)
+    pipe.watch_by(lambda *_: pytest.fail("it began"))
+    with pytest.raises(OutputError, match=r"exists, and was encoded from 'film\.apng'"):
+        produce(replace(order, out=again), lambda: pipe, resume=True)
+
+
 def test_no_film_is_begun_in_one_precision_and_ended_in_another(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
