@@ -78,7 +78,7 @@ class Footage:
             return None
         before = self.recipe.get("upscale")
         size = {"upscale": before * upscale} if isinstance(before, int) else {}
-        return {**self.recipe, "fps": fps, **size, "encoded_from": self.path.name}
+        return {**self.recipe, "fps": fps, **size, "encoded_from": self.path.resolve().name}
 
 
 def open_footage(path: StrPath) -> Footage:

@@ -61,6 +61,15 @@ def test_the_recipe_goes_with_the_film_and_says_what_has_changed(call, film, tmp
     }
 
 
+@pytest.mark.parametrize(("here", "named"), [("", "."), ("inner", "..")])
+def test_a_film_is_called_by_its_name_however_it_is_named(call, film, here, named, monkeypatch):
+    (film[1] / "inner").mkdir()
+    monkeypatch.chdir(film[1] / here)
+    out = film[1].parent / "film.webp"
+    assert call("encode", named, "-o", out)[0] == 0
+    assert read_recipe(out)["encoded_from"] == "frames"
+
+
 def test_a_film_that_is_encoded_later_is_the_film(call, tiny_folder, pictures, tmp_path):
     how = ("--model", tiny_folder, "--steps", 4, "--frames", 5)
     for out in ("frames", "film.gif"):
