@@ -680,6 +680,10 @@ def test_an_exit_that_is_not_ours_keeps_its_code(monkeypatch):
         cli._run()
 
 
+def test_an_argument_too_many_is_told_in_a_sentence_that_ends(call):
+    assert "(b.gif). Try 'ddim-interp info -h'." in call("info", "a.gif", "b.gif")[2]
+
+
 def test_an_unknown_command_is_one_line(refused, call):
     refused(run("moprh"), 2, "'moprh'. Did you mean 'morph'?")
     refused(call("help", "smaple"), 2, "Did you mean 'sample'?")

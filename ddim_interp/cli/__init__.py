@@ -195,7 +195,9 @@ def _run() -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" Try '{context.command_path} -h'." if context else ""
-        return _say(error.format_message() + hint, error.exit_code)
+        said = error.format_message()
+        stop = "" if said.endswith((".", "?")) else "."  # some of click's end without
+        return _say(f"{said}{stop}{hint}", error.exit_code)
     except (BrokenPipeError, SystemExit) as left:
         # Whoever read our output has left; there is nobody to tell. Click makes an exit of it, and
         # puts something quiet in the place of stdout.
