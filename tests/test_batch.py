@@ -68,6 +68,12 @@ def test_a_row_of_keyframes_is_a_film(tmp_path):
     assert second.name == "seed3__b__c__z-2"
 
 
+def test_a_file_of_latents_is_a_film_and_semicolons_may_be_in_names(tmp_path):
+    first, second = read_table(table_of(tmp_path, "a;b.png,c.png\nz.safetensors\n"))
+    assert first.sources == (str(tmp_path / "a;b.png"), str(tmp_path / "c.png"))
+    assert second.sources == (str(tmp_path / "z.safetensors"),)
+
+
 def test_rows_may_end_as_they_did_on_old_macintoshes(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,b\rseed:1,seed:2\rseed:3,seed:4\r")
     assert [row.name for row in read_table(tmp_path / "t.csv")] == ["seed1__seed2", "seed3__seed4"]
@@ -126,6 +132,7 @@ def test_a_name_is_short_enough_for_any_file_system(tmp_path):
         ("t.csv", "", "asks for no film"),
         ("t.csv", "a,b\n", "asks for no film"),
         ("t.csv", "a.png\n", "has 1 keyframes"),
+        ("t.csv", "z.safetensors#2\n", "line 1, has 1 keyframes"),
         ("t.csv", "a.png,b.png\na.png,b.png\n", "two films"),
         ("t.csv", "a.png,b.png\nseed:1,seed:x\n", "line 2: .* names no seed"),
         ("t.csv", "a,b,a\n1.png,2.png,3.png\n", "two columns 'a'"),
@@ -134,8 +141,10 @@ def test_a_name_is_short_enough_for_any_file_system(tmp_path):
         ("t.csv", "a,b\n1.png,2.png,3.png\n", "3 cells for 2 titles"),
         ("t.csv", 'a.png,"b.png\n', "is no CSV"),
         ("t.csv", "a,b,name\n1.png,2.png,../x\n", "letters, digits"),
+        ("t.csv", f"a,b,name\n1.png,2.png,{101 * 'x'}\n", "at most 100"),
+        ("t.csv", f"a,b,name\n1.png,2.png,{67 * '漢'}\n", "in 200 bytes"),
         ("t.csv", "a,b,name\n1.png,2.png,x\n3.png,4.png,X\n", "two films"),
-        ("t.jsonl", "[1]\n", "{…} is expected"),
+        ("t.jsonl", "\n[1]\n", "line 2, .*{…} is expected"),
         ("t.jsonl", '{"keyframes": "a.png"}\n', "no list of keyframes"),
         ("t.jsonl", '{"keyframes": ["a.png", "b.png"], "name": 3}\n', "give text"),
         ("t.jsonl", '{"keyframes": ["a.png", "b.png"], "framse": 3}\n', "did you mean 'frames'"),
@@ -154,6 +163,13 @@ def test_the_example_is_a_table():
     assert [row.wishes for row in rows] == [{}, {"loop": "yes"}, {"frames": "45"}]
     files = [source for row in rows for source in row.sources if not source.startswith("seed:")]
     assert len(files) == 5 and all(Path(file).is_file() for file in files)
+
+
+def test_a_table_that_would_fill_the_memory_is_refused(tmp_path):
+    path = table_of(tmp_path, "a.png,b.png\n")
+    os.truncate(path, 64_000_001)
+    with pytest.raises(TableError, match="larger than 64 MB; split it"):
+        read_table(path)
 
 
 def test_a_table_in_another_encoding_is_refused(tmp_path):

@@ -200,7 +200,7 @@ def _named(rows: Sequence[Row], path: Path) -> list[Row]:
         if row.name and not _may_be_called(row.name):
             raise TableError(
                 f"{shown(path)}, line {row.line}, has the name {shown(row.name)}; use letters, "
-                f"digits, spaces, - and _, at most {_LONGEST} of them."
+                f"digits, spaces, - and _, at most {_LONGEST} of them in {_WIDEST} bytes."
             )
     called = [row.name or _name_of(row.sources) for row in rows]
     times = Counter(map(_key, called))
@@ -227,7 +227,8 @@ def _many(sources: Sequence[str]) -> bool:
 
 def _may_be_called(name: str) -> bool:
     known = all(letter.isalnum() or letter in " -_" for letter in name)
-    return known and name[0] not in " -" and name[-1] != " " and len(name) <= _LONGEST
+    short = len(name) <= _LONGEST and len(name.encode(errors="replace")) <= _WIDEST
+    return known and short and name[0] not in " -" and name[-1] != " "
 
 
 def _name_of(sources: Sequence[str]) -> str:
