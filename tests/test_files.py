@@ -32,6 +32,7 @@ from ddim_interp.files import (
     check_output,
     claim,
     is_there,
+    list_input,
     make_folder,
     open_input,
     open_part,
@@ -466,6 +467,43 @@ def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
         sha256_file(tmp_path)
 
 
+@pytest.mark.parametrize("call", ["open", "fstat", "listdir", "read"])
+@pytest.mark.parametrize(
+    ("number", "kind", "why"),
+    [
+        (errno.EIO, StorageError, "Reading .* failed: .*; try again"),
+        (errno.EMFILE, StorageError, "Reading .* failed: too many open files; try again"),
+        (errno.EACCES, InputMissingError, "may not be read by this user"),
+        (errno.ENOTDIR, InputMissingError, "check the name"),
+    ],
+)
+def test_what_keeps_a_file_from_being_read_is_told(
+    call: str, number: int, kind: type[Exception], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failing device is not taken for a wrong name, nor the other way round."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if call == "read":
+        monkeypatch.setattr("hashlib.file_digest", fail)
+    else:
+        monkeypatch.setattr(os, call, fail)
+    if call in ("fstat", "read"):  # the name is right: it was opened
+        kind, why = StorageError, "Reading .* failed: "
+    with pytest.raises(kind, match=why) as told:
+        list_input(__file__) if call == "listdir" else sha256_file(__file__)
+    monkeypatch.undo()
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_is_listed_by_paths(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert list_input(tmp_path) == [tmp_path / "a.png"]
+    with pytest.raises(InputMissingError, match="is no folder; check the name"):
+        list_input(tmp_path / "a.png")
+
+
 def fail_to_sync(path: Path) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
 
@@ -569,6 +607,9 @@ def test_what_was_opened_is_closed(
     read_lines(tmp_path / "abc")
     with pytest.raises(ImageError):
         open_input(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(os, "fstat", lambda _: fail_to_sync(tmp_path))
+        open_input(tmp_path / "abc")
     assert sorted(Path("/dev/fd").iterdir()) == before
 
 
