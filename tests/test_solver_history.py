@@ -40,3 +40,12 @@ def test_only_the_newest_are_kept():
     for level in (FIRST, SECOND, THIRD):
         memory = remember(memory, level, torch.zeros(1))
     assert [level for level, _ in memory] == [SECOND, THIRD]
+
+
+def test_where_log_sigma_has_no_value_the_newest_is_all_there_is():
+    clean = SCHEDULE.clean
+    assert clean.noise == 0
+    memory = remember(remember((), FIRST, torch.tensor([5.0])), SECOND, torch.tensor([9.0]))
+    assert extrapolate(memory, clean) == 9
+    begun = remember(remember((), clean, torch.tensor([5.0])), SECOND, torch.tensor([9.0]))
+    assert extrapolate(begun, NEXT) == 9

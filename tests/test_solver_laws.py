@@ -245,6 +245,20 @@ def test_the_trapezoid_reuses_the_eps_it_arrived_with(walk: object) -> None:
     assert counted.nfe == len(Z) * (10 * 3 + 1)
 
 
+def test_an_exact_inverse_begins_where_the_slopes_before_lead() -> None:
+    """Without them it finds the same latent for more."""
+    loose = ImplicitEquation(passes=30, tolerance=1e-6)
+    solver, levels = replace(tight("heun-exact"), equation=loose), make_grid(SCHEDULE, 30)[::-1]
+    found, nfe = {}, {}
+    for warm in (True, False):
+        counted, state = CountCalls(TwoHills()), State(PICTURES[:1], levels[0])
+        for t in levels[1:]:
+            state = solver.inverse(counted, state if warm else State(state.x, state.level), t)
+        found[warm], nfe[warm] = state.x, counted.nfe
+    assert_close(found[True], found[False], rtol=0, atol=1e-3)
+    assert nfe[True] < 0.9 * nfe[False]
+
+
 def test_rk45_pays_six_evaluations_a_substep_and_one_to_begin() -> None:
     counted, solver = CountCalls(TwoHills()), RK45(SCHEDULE, rtol=1e9, atol=1e9)
     last(sample(counted, Z, make_grid(SCHEDULE, 10), solver))
