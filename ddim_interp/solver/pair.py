@@ -8,7 +8,7 @@ from ddim_interp.denoiser import Denoiser
 from ddim_interp.errors import ScheduleError
 from ddim_interp.grid import Grid
 from ddim_interp.schedule import Level
-from ddim_interp.solver.base import State, carry, check_arrival, check_departure
+from ddim_interp.solver.base import State, carry, check_departure
 from ddim_interp.solver.ddim import DDIM
 from ddim_interp.solver.implicit import ImplicitEquation
 
@@ -55,7 +55,6 @@ class TwoStep(ABC):
             NotInvertibleError: t is pure noise.
             ScheduleError: The pair was made on another grid.
         """
-        check_arrival(t)
         if not state.memory:
             return _pair(state, NAIVE.inverse(denoiser, state, t))
         return self._leap(denoiser, state, t)
