@@ -91,13 +91,12 @@ def work_place(path: StrPath) -> Path:
     return path.with_name(f".{path.name[:40]}.{sha256_bytes(os.fsencode(path.name))[:12]}.work")
 
 
-def remove_work(path: StrPath, members: re.Pattern[str]) -> bool:
+def remove_work(path: StrPath, members: re.Pattern[str]) -> None:
     """Remove the `work_folder` of an output, if it has one; inside `claim`, too.
 
-    Returns:
-        Whether it was removed. One that holds others than files like `members` stays.
+    One that holds others than files like `members` stays.
     """
-    return sweep(work_place(path), members)
+    sweep(work_place(path), members)
 
 
 def _rmdir(folder: Path) -> None:
