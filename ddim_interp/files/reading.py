@@ -41,9 +41,7 @@ def open_input(path: StrPath, error: type[DdimInterpError] = ImageError) -> io.B
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{shown(path)} is not there; check the name.") from None
     except PermissionError:
-        raise InputMissingError(
-            f"{shown(path)} may not be read by this user; change its permissions."
-        ) from None
+        raise _not_allowed(path) from None
     except (OSError, ValueError) as cause:  # ValueError: a name with a NUL in it
         if isinstance(cause, OSError) and cause.errno in _PASSING:
             raise _reading_error(path, cause) from cause
@@ -72,9 +70,7 @@ def list_input(path: StrPath) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{shown(path)} is no folder; check the name.") from None
     except PermissionError:
-        raise InputMissingError(
-            f"{shown(path)} may not be read by this user; change its permissions."
-        ) from None
+        raise _not_allowed(path) from None
     except OSError as cause:
         raise _reading_error(path, cause) from cause
 
@@ -101,6 +97,10 @@ def sha256_file(path: StrPath) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise _reading_error(path, error) from error
+
+
+def _not_allowed(path: StrPath) -> InputMissingError:
+    return InputMissingError(f"{shown(path)} may not be read by this user; change its permissions.")
 
 
 def _reading_error(path: StrPath, error: OSError) -> StorageError:
