@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ddim_interp.errors import DdimInterpError, ImageError, StorageError
 from ddim_interp.files import StrPath, open_input, shown
+from ddim_interp.memory import ran_out_of_memory
 
 __all__ = [
     "FORMATS",
@@ -131,9 +132,11 @@ def refusing(label: str, head: bytes = b"", formats: tuple[str, ...] = FORMATS) 
             f"{label} holds {what}, not a picture of a kind read here; "
             f"give a {', '.join(kinds)} or {last} file."
         ) from None
-    except MemoryError:
-        raise ImageError(f"{label} asks for more memory than there is; reduce it first.") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
+        if ran_out_of_memory(error):
+            raise ImageError(
+                f"{label} asks for more memory than there is; reduce it first."
+            ) from None
         if getattr(error, "errno", None) == errno.EIO:
             raise StorageError(
                 f"Reading {label} failed: {os.strerror(errno.EIO).lower()}; try again, or copy it "

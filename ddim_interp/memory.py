@@ -1,5 +1,6 @@
 """When memory runs out, try again with half as much at once."""
 
+import errno
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,20 +13,33 @@ OUT_OF_MEMORY = "Memory ran out; use a smaller --batch-size, or close other prog
 
 T = TypeVar("T")
 
-_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc")
-_ONEDNN = {"could not create a primitive", "could not create a memory object"}
+_WORDS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "[enforce fail a",  # PyTorch's allocator, which had no memory for the rest of the sentence
+    "could not create a primitive",  # oneDNN
+    "could not create a memory object",
+    "without exception set",  # Python itself: something in C returned nothing, and said nothing
+    "without setting an exception",
+)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether this is Python's, PyTorch's or a GPU driver's way of saying so.
+    """Whether this is Python's, a library's or a GPU driver's way of saying so.
 
     Example:
         >>> ran_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
         True
     """
-    if not isinstance(error, RuntimeError):
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    if not isinstance(error, OSError | RuntimeError | SystemError):
         return isinstance(error, MemoryError)
-    return str(error) in _ONEDNN or any(word in str(error) for word in _WORDS)
+    said = str(error).lower()
+    return any(word in said for word in _WORDS)
 
 
 def halve_until_it_fits(work: Callable[[int], T], batch_size: int) -> T:
@@ -52,7 +66,7 @@ def halve_until_it_fits(work: Callable[[int], T], batch_size: int) -> T:
     while True:
         try:
             return work(batch_size)
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             if not ran_out_of_memory(error):
                 raise
             if batch_size == 1:

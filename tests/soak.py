@@ -125,7 +125,7 @@ CAMPAIGNS = [
         )
     ),
     Campaign("R10", 50, run_out_of_memory),
-    Campaign("R10", 12, cap_memory),
+    Campaign("R10", 150, cap_memory),
     Campaign("R10", 3, lambda shop, n: draw_long_films(shop, 2000 if n == 3 else 200)),
     Campaign("R11", 400, spoil_numbers),
     Campaign("R12", 50, repeat),

@@ -368,6 +368,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     ("error", "kind"),
     [
         (MemoryError(), ImageError),
+        (OSError("out of memory when reading image file"), ImageError),
         (OSError(5, "Input/output error"), StorageError),
         (SyntaxError("not a PNG file"), ImageError),
         (RuntimeError("could not create decoder object"), ImageError),

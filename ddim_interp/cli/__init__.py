@@ -205,17 +205,16 @@ def _run() -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        from ddim_interp.files import DISK_ERRORS, disk_remedy
-
-        if error.errno in DISK_ERRORS:
-            reason = str(error.strerror).lower()
-            return _say(f"The disk took no more: {reason}; {disk_remedy(error)}.", 74)
-        raise
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if ran_out_of_memory(error):
             return _say(OUT_OF_MEMORY, 75)
-        raise
+
+        from ddim_interp.files import DISK_ERRORS, disk_remedy
+
+        if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
+            raise
+        reason = str(error.strerror).lower()
+        return _say(f"The disk took no more: {reason}; {disk_remedy(error)}.", 74)
 
 
 def _with_notes(error: BaseException, message: str) -> str:

@@ -46,11 +46,11 @@ def main() -> str:
     try:
         if tensors:
             write_tensors("tensors.safetensors", tensors)
-    except (MemoryError, RuntimeError) as error:
+    except StorageError:  # the limit on its size
+        return "large"
+    except Exception as error:
         if not ran_out_of_memory(error):
             raise
-        return "large"
-    except StorageError:  # the limit on its size
         return "large"
     return word
 
