@@ -6,6 +6,7 @@ say, and need not ask (`refinement`).
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,26 @@ from ddim_interp.denoiser import Denoiser, Prediction, among
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 
-__all__ = ["Notes", "TakesNotes"]
+__all__ = ["Known", "Notes", "TakesNotes"]
+
+
+class Known(Protocol):
+    """What is known of the walk of one picture, all of it or a part.
+
+    Attributes:
+        levels: Where the network is asked on this walk, in order.
+        share: The part of these at which its answer is known, in (0, 1].
+    """
+
+    @property
+    def levels(self) -> tuple[Level, ...]: ...
+
+    @property
+    def share(self) -> float: ...
+
+    def answer(self, number: int) -> Images | None:
+        """The picture predicted the `number`-th time, from 0, (1, C, H, W), if that is known."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +44,20 @@ class Notes:
     Args:
         levels: Where it was given, S of them.
         x_0: The pictures predicted there, (S, N, C, H, W).
+        share: The part of the walk that is known: all.
     """
 
     levels: tuple[Level, ...]
     x_0: Tensor
+    share: float = 1.0
 
     def of(self, i: int) -> "Notes":
         """Those on one picture of the batch; N = 1."""
         return replace(self, x_0=self.x_0[:, i : i + 1])
 
-    def answer(self, number: int, t: Level) -> Images | None:
-        """What was said the `number`-th time, from 0, if that was at level t, (N, C, H, W)."""
-        if number < len(self.levels) and self.levels[number] == t:
-            return self.x_0[number]
-        return None
+    def answer(self, number: int) -> Images:
+        """What was said the `number`-th time, from 0, (N, C, H, W)."""
+        return self.x_0[number]
 
 
 class TakesNotes:
@@ -54,7 +74,7 @@ class TakesNotes:
         >>> scribe = TakesNotes(GaussianDenoiser(mean=1.0, variance=0.0))
         >>> t = Level(500.0, 0.5)
         >>> _ = scribe(torch.zeros(2, 1, 1, 1), t)
-        >>> scribe.notes.of(1).answer(0, t)
+        >>> scribe.notes.of(1).answer(0)
         tensor([[[[1.]]]])
     """
 

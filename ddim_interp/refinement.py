@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from ddim_interp.denoiser import Denoiser, Prediction, grain_of, predict_eps
-from ddim_interp.notes import Notes
+from ddim_interp.notebook import Sayings
+from ddim_interp.notes import Known
 from ddim_interp.schedule import Level
 from ddim_interp.shapes import Images, Latents
 
@@ -42,6 +43,9 @@ _CARE = 2.0
 
 _ABRUPT = 0.4
 """What half the distance leaves of a miss, where they do not: a tenth, if they did."""
+
+_MOSTLY = 0.75
+"""A frame of which so much is known is one of those always asked."""
 
 _UNDECIDED = 4.0
 """The σ̄ above which errors are not looked at more strictly."""
@@ -63,11 +67,11 @@ class Together:
     tells neighbours apart, too; asking mends nothing of that, so it is taken off the miss, as a
     variance.
 
-    Of some frames it may be known what the network will say. They are among those asked, each time,
-    and cost nothing.
+    Of some frames it may be known what the network will say, always or at times. They are among
+    those asked, then, and cost nothing.
 
     It serves one walk. Asked about other than all frames, as by solvers that iterate on some, it
-    hands on the question, and from there on no frame is known.
+    hands on the question, and from there on no frame is known, and nothing noted.
 
     Args:
         denoiser: Splits x_t into picture and noise.
@@ -75,7 +79,8 @@ class Together:
         tolerance: What may be missed, in the units of x_0: 2/255 is one 8-bit level of a picture.
         grain: By how much rounding moves x̂_0 at a level, root mean square; what the denoiser says
             of itself when not given.
-        notes: What was said, in the same walk, of some frames, by their places in `u`; N = 1.
+        known: What was said, in the same walk, of some frames, by their places in `u`.
+        take_notes: Whether to keep what is said.
 
     References:
         Berger & Oliger (1984), Adaptive mesh refinement for hyperbolic partial differential
@@ -106,14 +111,19 @@ class Together:
         *,
         tolerance: float,
         grain: Callable[[Level], float] | None = None,
-        notes: Mapping[int, Notes] = MappingProxyType({}),
+        known: Mapping[int, Known] = MappingProxyType({}),
+        take_notes: bool = False,
     ) -> None:
         self._denoiser = denoiser
         self._order = u.argsort()
         order = self._order.tolist()
-        self._notes = {order.index(frame): known for frame, known in notes.items()}
-        self._calls = 0
-        self._mesh = _Mesh(u.double().cpu()[self._order].tolist(), self._notes)
+        self._u = u.double().cpu()[self._order].tolist()
+        self._known = {order.index(frame): notes for frame, notes in known.items()}
+        self._take_notes = take_notes
+        self._levels: list[Level] = []
+        self._said: list[tuple[int, int, Images]] = []  # the frame, which time, and what
+        always = [frame for frame, notes in self._known.items() if notes.share >= _MOSTLY]
+        self._mesh = _Mesh(self._u, always)
         self._tolerance = tolerance
         self._grain = grain or partial(grain_of, denoiser)
         self._asked = self._mesh.first
@@ -123,7 +133,7 @@ class Together:
     def __call__(self, x_t: Latents, t: Level) -> Prediction:
         """Picture and noise of every frame, (F, C, H, W), in the order of `u`."""
         if len(x_t) != len(self._order):
-            self._notes = {}
+            self._known, self._take_notes = {}, False
             return self._denoiser(x_t, t)
         told = self._recall(t)
         order = self._order.to(x_t.device)
@@ -135,14 +145,17 @@ class Together:
         known = self._x_0
         x_0, eps = known.clone(), torch.empty_like(x)
         asked: list[int] = []
-        more = self._asked
+        more = sorted({*self._asked, *told})
         for frame, answer in told.items():
-            x_0[frame : frame + 1] = answer
+            x_0[frame : frame + 1] = answer = answer.to(x)
             eps[frame : frame + 1] = predict_eps(x[frame : frame + 1], answer, t)
         while more:
             unknown = [frame for frame in more if frame not in told]
             if unknown:
                 x_0[unknown], eps[unknown] = self._denoiser(x[unknown], t)
+                if self._take_notes:
+                    number = len(self._levels) - 1
+                    self._said += [(frame, number, x_0[frame].cpu()) for frame in unknown]
             asked = sorted([*asked, *more])
             change = x_0[asked] - known[asked]
             missed, gaps = self._mesh.look(asked, change, grain)
@@ -155,15 +168,30 @@ class Together:
         spared = self._mesh.leaves(asked) & {frame for frame in missed if missed[frame] < limit}
         for frame in spared:
             doubt[frame] = missed[frame]
-        self._x_0, self._doubt, self._asked = x_0, doubt, sorted({*asked} - spared)
+        free = {*told} - {*self._asked}  # maybe not the next time
+        self._x_0, self._doubt, self._asked = x_0, doubt, sorted({*asked} - spared - free)
         back = order.argsort()
         return Prediction(x_0[back], eps[back])
 
+    @property
+    def said(self) -> Sayings | None:
+        """What was said so far, if anything was, and notes are taken."""
+        if not self._said:
+            return None
+        frames, numbers, x_0 = zip(*self._said, strict=True)
+        places = torch.tensor([self._u[frame] for frame in frames], dtype=torch.float64)
+        return Sayings(tuple(self._levels), places, torch.tensor(numbers), torch.stack(x_0))
+
     def _recall(self, t: Level) -> dict[int, Images]:
         """What is known this time: of a walk that was not in step, nothing any more."""
-        told = {frame: known.answer(self._calls, t) for frame, known in self._notes.items()}
-        self._calls += 1
-        self._notes = {frame: self._notes[frame] for frame in told if told[frame] is not None}
+        number = len(self._levels)
+        self._levels.append(t)
+        self._known = {
+            frame: known
+            for frame, known in self._known.items()
+            if known.levels[number : number + 1] == (t,)
+        }
+        told = {frame: known.answer(number) for frame, known in self._known.items()}
         return {frame: answer for frame, answer in told.items() if answer is not None}
 
     def _doubts(self, asked: list[int], gaps: dict[tuple[int, int], float]) -> list[float]:

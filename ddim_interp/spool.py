@@ -1,19 +1,21 @@
-"""Remember frames without holding them in memory."""
+"""Remember arrays without holding them in memory."""
 
+import math
 import os
 import tempfile
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddim_interp.errors import StorageError
-from ddim_interp.shapes import Frame
 
 __all__ = ["Spool"]
 
 
 class Spool:
-    """Frames of one shape in an anonymous temporary file, read back in any order.
+    """Frames in an anonymous temporary file, read back in any order; or other arrays of one kind.
 
     A boomerang plays every frame twice, and an even pace is known only when all are drawn. Drawing
     them again costs hours on a large model, holding them costs memory that grows with the film; the
@@ -35,6 +37,7 @@ class Spool:
                 "to one that can be written to."
             ) from error
         self._shape: tuple[int, ...] = ()
+        self._kind: np.dtype[Any] = np.dtype(np.uint8)
         self._count = 0
 
     def __enter__(self) -> "Spool":
@@ -46,18 +49,22 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget everything."""
         self._file.close()
 
     def __len__(self) -> int:
         return self._count
 
-    def append(self, frame: Frame) -> int:
-        """Remember a frame; returns its number.
+    def append(self, frame: NDArray[Any]) -> int:
+        """Remember a frame, of the shape and kind of the first; returns its number.
 
         Raises:
             StorageError: The disk for temporary files is full.
         """
-        self._shape = frame.shape
+        self._shape, self._kind = frame.shape, frame.dtype
         try:
             self._file.seek(0, os.SEEK_END)
             self._file.write(frame.tobytes())
@@ -69,7 +76,7 @@ class Spool:
         self._count += 1
         return self._count - 1
 
-    def __getitem__(self, number: int) -> Frame:
-        size = int(np.prod(self._shape))
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        size = math.prod(self._shape) * self._kind.itemsize
         self._file.seek(number * size)
-        return np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)
+        return np.frombuffer(self._file.read(size), self._kind).reshape(self._shape)

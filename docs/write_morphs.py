@@ -65,6 +65,7 @@ def pace(told: dict) -> tuple[str, str]:
             + " |"
             for name in films[0]["yardsticks"]
         ),
+        row("evaluations of the network for the frames", "evaluations", 0),
         "| pairs of whose film both ends are the pictures, to the bit | "
         + " | ".join(f"{film['ends']} of {told['films']}" for film in films)
         + " |",

@@ -15,6 +15,7 @@ middles     For each way to travel, the frame half-way between each pair:
 pace        For each pair a film at uniform pace and one at perceptual pace, as many frames:
     pdv, largest_over_mean      `Speeds` of both films; `ratio` is of the uniform film's pdv to the
                                 other's
+    evaluations                 of the network, for a film's frames
     ends                        pairs whose first and last frame are the pictures to the bit
     agreement                   how well each metric foretells the steps that two yardsticks of
                                 another kind see in the uniform film: correlation, mean over films
@@ -36,11 +37,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from ddim_interp import DDIMPipeline, NoiseSchedule, Plan, draw, open_image
-from ddim_interp.denoiser import NetworkDenoiser
+from ddim_interp.denoiser import CountCalls, NetworkDenoiser
 from ddim_interp.images import from_frames
 from ddim_interp.interpolate import find_blend
 from ddim_interp.inversion import Inversion, invert_images, sample_latents
-from ddim_interp.keep import Kept
 from ddim_interp.keyframes import find_keyframes, join_states
 from ddim_interp.model import Model
 from ddim_interp.morph import Morph
@@ -220,22 +220,17 @@ def measure_pace(
     films: list[dict[str, Any]] = []
     for i, first in enumerate(keyframes):
         pair = (first, keyframes[(i + 1) % len(keyframes)])
-        drawn: dict[str, Kept] = {}
-
-        def keep(name: str, make: Callable[[], Kept], drawn: dict[str, Kept] = drawn) -> Kept:
-            return drawn[name] if name in drawn else drawn.setdefault(name, make())
-
         film: dict[str, Any] = {}
         for pace in ("uniform", "perceptual"):
-            morph = Morph(
-                model, replace(found, each=pair), Style(frames=frames, pace=pace), 16, keep
-            )
-            shown = list(morph.draw())
+            morph = Morph(model, replace(found, each=pair), Style(frames=frames, pace=pace))
+            counted = CountCalls(model.for_frames)
+            shown = list(morph.draw(counted))
             ends = zip((shown[0], shown[-1]), pair, strict=True)
             images = from_frames(np.stack(shown))
             film[pace] = {
                 "speeds": Speeds.of(distances(perceive(images))),
                 "exact": all(bool((a == b.picture.frame).all()) for a, b in ends),
+                "evaluations": counted.nfe,
                 "yardsticks": {name: pdv(see(images)) for name, see in yardsticks.items()},
             }
             if pace == "uniform":
@@ -270,6 +265,7 @@ def summary(films: list[dict[str, Any]], yardsticks: Iterable[str]) -> dict[str,
             "largest_over_mean": of(film[pace]["speeds"].largest_over_mean for film in films),
             "path_length": of(film[pace]["speeds"].path_length for film in films),
             "ends": sum(film[pace]["exact"] for film in films),
+            "evaluations": of(film[pace]["evaluations"] for film in films),
             "yardsticks": {
                 name: of(film[pace]["yardsticks"][name] for film in films) for name in yardsticks
             },

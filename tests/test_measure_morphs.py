@@ -43,6 +43,7 @@ def test_films_of_every_pair_are_measured(tiny, pictures):
     assert told["films"] == 2 and told["ratio"]["lowest"] >= 1
     for pace in ("uniform", "perceptual"):
         assert told[pace]["ends"] == 2, "ends are the pictures, to the bit"
+        assert told[pace]["evaluations"]["lowest"] > 0
     assert told["perceptual"]["pdv"]["median"] < told["uniform"]["pdv"]["median"]
     assert told["agreement"].keys() == {"lab on structure"}
 

@@ -16,7 +16,6 @@ from ddim_interp.pace import distances, unevenness
 from ddim_interp.perceptual import perceive
 from ddim_interp.realism import denoising_errors
 from ddim_interp.solver import DDIM, ImplicitEquation
-from ddim_interp.watch import unwatched
 
 FAST = Plan(steps=6, solver=DDIM(equation=ImplicitEquation(passes=6, tolerance=1e-4)))
 
@@ -314,7 +313,7 @@ def test_a_loop_through_two_pictures_draws_each_of_its_pictures_once(tiny, pictu
     assert counted.nfe == 5 * FAST.steps, "five pictures lie between the two"
     for there, back in zip(frames[1:6], reversed(frames[7:]), strict=True):
         np.testing.assert_array_equal(there, back)
-    alone = [next(film._drawn([u], None, unwatched, early=False)) for u in film.times.tolist()]
+    alone = [next(film._rendering.frames([u], early=False)) for u in film.times.tolist()]
     np.testing.assert_allclose(np.stack(frames).astype(int), np.stack(alone), atol=1)
 
 

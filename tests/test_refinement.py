@@ -18,6 +18,7 @@ from ddim_interp.denoiser import (
 from ddim_interp.errors import NonFiniteError
 from ddim_interp.grid import make_grid
 from ddim_interp.latents import draw
+from ddim_interp.notebook import Notebook
 from ddim_interp.notes import TakesNotes
 from ddim_interp.refinement import FAMILY, Together, _Mesh, _stencil
 from ddim_interp.schedule import NoiseSchedule
@@ -137,7 +138,7 @@ def draw_knowing(frames, denoiser=TURNING, count=24, solver="leapfrog", steps=10
     films, costs = [], []
     for known in ({}, notes):
         counted = CountCalls(denoiser)
-        together = Together(counted, u, tolerance=0.5 * LEVEL, notes=known)
+        together = Together(counted, u, tolerance=0.5 * LEVEL, known=known)
         films.append(last(sample(together, starts, grid, rule)).x)
         costs.append(counted.nfe)
     return *films, costs, own
@@ -173,7 +174,7 @@ def test_notes_of_another_walk_are_left_aside():
     costs = []
     for notes in ({}, {0: scribe.notes}):
         counted = CountCalls(TURNING)
-        together = Together(counted, u, tolerance=1e-6, notes=notes)
+        together = Together(counted, u, tolerance=1e-6, known=notes)
         drawn = last(sample(together, z, grid)).x
         costs.append(counted.nfe)
     assert scribe.notes.levels[0] == grid[0] and scribe.notes.levels[1] != grid[1]
@@ -307,3 +308,49 @@ def test_a_nan_is_found_in_the_step_that_made_it():
 
     with pytest.raises(NonFiniteError, match="Step 9"):
         draw_both(broken, solver="ddim", steps=20)
+
+
+def test_every_answer_is_noted_once():
+    grid, (u, z) = make_grid(SCHEDULE, steps=8), path(20)
+    counted = CountCalls(TURNING)
+    together = Together(counted, u.flip(0), tolerance=0.5 * LEVEL, take_notes=True)
+    last(sample(together, z.flip(0), grid))
+    said = together.said
+    answers = {*zip(said.u.tolist(), said.number.tolist(), strict=True)}
+    assert len(answers) == len(said.u) == counted.nfe
+    assert said.levels == tuple(grid[:-1]) and {*said.u.tolist()} <= {*u.tolist()}
+    first = said.number == 0
+    order = said.u[first].argsort()
+    chosen = torch.isin(u, said.u[first])
+    told = TURNING(z[chosen], grid[0]).x_0
+    torch.testing.assert_close(said.x_0[first][order], told, atol=1e-6, rtol=0)
+
+
+def test_no_notes_are_taken_unasked():
+    grid, (u, z) = make_grid(SCHEDULE, steps=4), path(20)
+    together = Together(TURNING, u, tolerance=LEVEL)
+    last(sample(together, z, grid))
+    assert together.said is None
+
+
+def test_what_is_known_at_times_saves_those_times():
+    grid, (u, z) = make_grid(SCHEDULE, steps=10), path(48)
+    first = Together(TURNING, u[::2], tolerance=0.5 * LEVEL, take_notes=True)
+    last(sample(first, z[::2], grid))
+    films, costs = [], []
+    with Notebook() as notebook:
+        for notes in (None, first.said):
+            if notes:
+                notebook.add(notes)
+            known = notebook.about(0, 1, most=99)
+            beside = [place for place in known if place not in u[1::2].tolist()]
+            places = torch.cat([u[1::2], torch.tensor(beside, dtype=u.dtype)])
+            known = {24 + i: known[place] for i, place in enumerate(beside)}
+            starts = torch.cat([z[1::2], z[[u.tolist().index(place) for place in beside]]])
+            counted = CountCalls(TURNING)
+            together = Together(counted, places, tolerance=0.5 * LEVEL, known=known)
+            films.append(last(sample(together, starts, grid)).x[:24])
+            costs.append(counted.nfe)
+    alone = last(sample(TURNING, z[1::2], grid)).x
+    assert costs[1] < 0.6 * costs[0]
+    assert miss(films[1], alone).max() < 1

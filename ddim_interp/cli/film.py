@@ -31,7 +31,7 @@ _film_options = options.stack(
         "--pace",
         type=click.Choice(options.PACES),
         default="uniform",
-        help="perceptual: equal steps to the eye, for three to five times the work.",
+        help="perceptual: equal steps to the eye, for about twice the work.",
     ),
     click.option(
         "--metric",
