@@ -222,10 +222,15 @@ class CountCalls:
         """Evaluations on each picture of a batch of `count`, (N,)."""
         return torch.tensor([float(self._spent[row]) for row in range(count)])
 
+    def instead(self, denoiser: Denoiser) -> "CountCalls":
+        """Keeps the same account, and asks another."""
+        other = CountCalls(denoiser)
+        other._spent = self._spent
+        return other
+
     def among(self, rows: Tensor) -> "CountCalls":
         """Keeps the same account, and is asked about these pictures only."""
-        part = CountCalls(self.denoiser)
-        part._spent = self._spent
+        part = self.instead(self.denoiser)
         part._rows = rows if self._rows is None else self._rows[rows]
         return part
 

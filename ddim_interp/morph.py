@@ -17,7 +17,7 @@ from ddim_interp.keep import Keep, forget
 from ddim_interp.keyframes import Keyframe, Keyframes
 from ddim_interp.model import Model, Plan
 from ddim_interp.notebook import Notebook
-from ddim_interp.pace import STEADY, retime
+from ddim_interp.pace import STEADY, Retiming, retime
 from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
@@ -28,6 +28,9 @@ from ddim_interp.style import Style
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["Morph"]
+
+_UNEVEN = 1.5
+"""The excess of a largest step beyond which a film is no even one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Morph:
             NonFiniteError: NaN or infinity turned up in a frame.
         """
         perceptual = self.style.pace == "perceptual"
-        rendering = replace(self._rendering, denoiser=counted, watch=watch)
+        rendering = replace(self._rendering, counted=counted, watch=watch)
         with Spool() as spool:
             kept: dict[float, int] = {}  # u -> number in the spool
             if perceptual:
@@ -138,13 +141,32 @@ class Morph:
         return Rendering(self.model, self.found, self.path, self.style, self.batch_size, self.keep)
 
     def _retime(self, spool: Spool, kept: dict[float, int], rendering: Rendering) -> Tensor:
-        """Times at which equal amounts change from frame to frame; their frames are kept."""
+        """Times at which equal amounts change from frame to frame; their frames are kept.
+
+        Where one picture turns into another at once, rounding decides which of the two a frame
+        shows in a cheap precision. A film that stays uneven in it is drawn anew in the model's own.
+        """
+        draft = self.model.draft is not None
+        passes = 3 if draft else 6
+        best = self._even(spool, kept, replace(rendering, name="look"), passes)
+        if draft and best.excess > _UNEVEN:
+            kept.clear()
+            model = replace(self.model, draft=None)
+            counted = rendering.counted and rendering.counted.instead(model.denoiser)
+            precise = replace(rendering, model=model, counted=counted, name="look-precise")
+            best = self._even(spool, kept, precise)
+        return best.u
+
+    def _even(
+        self, spool: Spool, kept: dict[float, int], rendering: Rendering, passes: int = 6
+    ) -> Retiming:
+        """The most even film that is found, looking at frames again and again."""
         metric = find_metric(self.style.metric)
 
         def look(u: Tensor) -> Tensor:
             views = []
-            coming = rendering.frames(u.tolist(), early=False)
-            frames = rendering.watch(coming, len(u), "drawing")
+            coming = shared.frames(u.tolist(), early=False)
+            frames = shared.watch(coming, len(u), "drawing")
             for at, frame in zip(u.tolist(), frames, strict=True):
                 kept[at] = spool.append(frame)
                 views.append(metric(from_frames(frame[None])))
@@ -154,9 +176,9 @@ class Morph:
         legs = knots if self.style.times else None
         times = partial(self.style.lay_frames, knots)
         with Notebook() as notebook:
-            rendering = replace(rendering, notebook=notebook)
-            *_, best = retime(look, times, closed=self.style.loop, legs=legs)
-        return best.u
+            shared = replace(rendering, notebook=notebook)
+            *_, best = retime(look, times, closed=self.style.loop, legs=legs, passes=passes)
+        return best
 
     @torch.inference_mode()
     def realism(self, counted: CountCalls | None = None) -> list[float]:
@@ -167,7 +189,7 @@ class Morph:
             r = mean over noise levels of e(middle) / e(ends)
         """
         denoiser = counted or CountCalls(self.model.for_frames)
-        rendering = replace(self._rendering, denoiser=denoiser)
+        rendering = replace(self._rendering, counted=denoiser)
         knots = self.path.knots
         places = torch.cat([(knots[1:] + knots[:-1]) / 2, knots[: len(self.keyframes)]])
         batches = torch.split(places, self.batch_size)

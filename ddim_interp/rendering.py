@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim_interp.denoiser import Denoiser, InBatches
+from ddim_interp.denoiser import CountCalls, Denoiser, InBatches
 from ddim_interp.ends import EndCorrection
 from ddim_interp.errors import ArgumentError
 from ddim_interp.files import sha256_bytes
@@ -45,9 +45,10 @@ class Rendering:
         style: How the film looks.
         batch_size: Frames in the network at once.
         keep: Remembers the batches drawn, or does not.
-        denoiser: The denoiser to use, if its calls are being counted.
+        counted: The denoiser to use, if its calls are being counted.
         watch: Sees the walks.
         notebook: What the network said of frames drawn before, for those that come after them.
+        name: What is remembered, of all that is.
 
     Raises:
         ArgumentError: There are no full pictures to paste squares back into, of one size.
@@ -59,9 +60,10 @@ class Rendering:
     style: Style
     batch_size: int
     keep: Keep = forget
-    denoiser: Denoiser | None = None
+    counted: CountCalls | None = None
     watch: Watch = unwatched
     notebook: Notebook | None = None
+    name: str = "frames"
 
     def __post_init__(self) -> None:
         _ = self._paste
@@ -99,8 +101,7 @@ class Rendering:
 
     def _kept(self, u: Tensor) -> Kept:
         """Frames that are drawn at once, now or remembered, and what was said of them."""
-        kind = "look" if self.notebook else "frames"
-        name = f"{kind}-{self.batch_size}-{sha256_bytes(u.numpy().tobytes())[:32]}"
+        name = f"{self.name}-{self.batch_size}-{sha256_bytes(u.numpy().tobytes())[:32]}"
         return self.keep(name, lambda: self._draw(u))
 
     @torch.inference_mode()
@@ -120,7 +121,7 @@ class Rendering:
     def _decode(self, u: Tensor) -> tuple[Images, Sayings | None]:
         grid, solver = self.found.plan.walk(self.model.schedule)
         together = join_states([keyframe.state for keyframe in self.found.each])
-        denoiser = self.denoiser or self.model.for_frames
+        denoiser: Denoiser = self.counted or self.model.for_frames
         family, places = None, u
         if self.style.tolerance:
             places, known = self._beside(u)

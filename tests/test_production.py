@@ -339,9 +339,11 @@ def test_an_order_can_be_made_by_hand(tiny_folder: Path, tmp_path: Path) -> None
 def test_a_film_that_was_to_be_even_and_is_not_says_so(
     largest: float, style: dict[str, Any], says: str | None
 ) -> None:
-    words = [uneven(Speeds(50.0, 0.2, largest), Style(**style), drafts=d) for d in (False, True)]
+    precisions = ("", "float32", "bfloat16", "float16")
+    words = [uneven(Speeds(50.0, 0.2, largest), Style(**style), dtype) for dtype in precisions]
     if says is None:
-        assert words == [None, None]
+        assert words == 4 * [None]
     else:
-        plain, advice = map(str, words)
-        assert says in plain and advice.startswith(plain) and "--dtype fp32" in advice
+        plain, same, *advice = map(str, words)
+        assert says in plain == same and "dtype" not in plain
+        assert all(words.startswith(plain) and "--dtype fp32" in words for words in advice)

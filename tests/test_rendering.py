@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from ddim_interp import morph as morph_module
-from ddim_interp.denoiser import CountCalls
-from ddim_interp.model import Plan
+from ddim_interp.denoiser import CountCalls, Prediction, predict_eps
+from ddim_interp.images import from_frames
+from ddim_interp.latents import draw as draw_latents
+from ddim_interp.model import Model, Plan
 from ddim_interp.notebook import Notebook
+from ddim_interp.pace import distances, unevenness
+from ddim_interp.perceptual import perceive
+from ddim_interp.pipeline import Pipeline
+from ddim_interp.schedule import NoiseSchedule
 
 
 class KeepsSome:
@@ -46,7 +52,7 @@ def test_later_looks_ask_less_and_see_the_same(film, monkeypatch):
         rendering = film._rendering
         for places in (film.times[::2].tolist(), film.times[1::2].tolist()):
             counted = CountCalls(film.model.for_frames)
-            look = replace(rendering, denoiser=counted, notebook=notebook)
+            look = replace(rendering, counted=counted, notebook=notebook)
             frames |= dict(zip(places, look.frames(places, early=False), strict=True))
             costs.append(counted.nfe)
         return costs, np.array([frames[u] for u in film.times.tolist()], int)
@@ -90,3 +96,55 @@ def test_at_a_uniform_pace_nothing_is_noted(film):
     keep = KeepsSome()
     draw(replace(film, style=replace(film.style, pace="uniform"), keep=keep))
     assert {name for kept in keep.kept.values() for name in kept.tensors} == {"frames"}
+
+
+PICTURE = 0.1 * draw_latents([5], (3, 8, 8))[0].sign()
+
+
+class TwoPictures:
+    """The exact denoiser for data that is one picture or its negative, blurred a little; what it
+    sees is rounded first, to so many steps a unit."""
+
+    def __init__(self, rounded=None):
+        self.rounded, self.asked = rounded, 0
+
+    def __call__(self, x_t, t):
+        self.asked += len(x_t)
+        x = (x_t * self.rounded).round() / self.rounded if self.rounded else x_t
+        total = t.alpha_bar * 0.01 + 1 - t.alpha_bar
+        lean = (t.signal * (x * PICTURE).flatten(1).sum(1) / total).tanh().view(-1, 1, 1, 1)
+        x_0 = lean * PICTURE + t.signal * 0.01 * (x - t.signal * lean * PICTURE) / total
+        return Prediction(x_0, predict_eps(x_t, x_0, t))
+
+
+def film_between(seeds, denoiser, draft=None, **style):
+    model = Model(denoiser, NoiseSchedule.from_config({}), (3, 8, 8), draft=draft)
+    ends = [f"seed:{seed}" for seed in seeds]
+    return Pipeline(model).morph(ends, plan=Plan(steps=10), frames=24, tolerance=0.5, **style)
+
+
+def evenness(film):
+    counted = CountCalls(film.model.for_frames)
+    frames = np.array(list(film.draw(counted)))
+    return unevenness(distances(perceive(from_frames(frames)))), counted.nfe
+
+
+TURNS, STAYS = (3, 4), (1, 2)
+"""Ends that are different pictures, and the same."""
+
+
+def test_where_a_draft_cannot_tell_frames_apart_the_precise_network_does():
+    precise, coarse = TwoPictures(), TwoPictures(rounded=2)
+    uneven, _ = evenness(film_between(TURNS, TwoPictures(rounded=2), pace="perceptual"))
+    even, count = evenness(film_between(TURNS, precise, coarse, pace="perceptual"))
+    assert uneven > 2 and even < 1.4
+    assert precise.asked > 0 and count == precise.asked + coarse.asked
+
+
+@pytest.mark.parametrize(
+    ("seeds", "style"), [(STAYS, {"pace": "perceptual"}), (TURNS, {}), (STAYS, {})]
+)
+def test_where_it_can_or_nobody_asked_for_an_even_film_it_is_not_asked(seeds, style):
+    precise = TwoPictures()
+    evenness(film_between(seeds, precise, TwoPictures(rounded=2), **style))
+    assert precise.asked == 0

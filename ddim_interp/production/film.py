@@ -99,7 +99,7 @@ class FilmOrder:
                 for frame in meter(film.draw(counted, pipe.progress_bar)):
                     sink.write(frame)
         speeds = meter.speeds(closed=self.style.loop or self.style.boomerang)
-        if speeds and (words := uneven(speeds, self.style, drafts=film.model.draft is not None)):
+        if speeds and (words := uneven(speeds, self.style, film.model.dtype)):
             attempt.say(words)
         facts = {
             "frames": self.style.frames,
@@ -121,11 +121,11 @@ class FilmOrder:
         return {"fps": self.fps, "upscale": upscale, "repair": self.repair}
 
 
-def uneven(speeds: Speeds, style: Style, *, drafts: bool) -> str | None:
+def uneven(speeds: Speeds, style: Style, dtype: str) -> str | None:
     """What to say of a film that was to be even and is not; nothing of any other.
 
     Example:
-        >>> uneven(Speeds(50.0, 0.2, 2.1), Style(pace="perceptual"), drafts=False)
+        >>> uneven(Speeds(50.0, 0.2, 2.1), Style(pace="perceptual"), "")
         'The largest step is 2.1 times the mean: two pictures turn into each other at once.'
     """
     meant = style.pace == "perceptual" and style.ease == "linear" and not style.times
@@ -135,4 +135,5 @@ def uneven(speeds: Speeds, style: Style, *, drafts: bool) -> str | None:
         f"The largest step is {speeds.largest_over_mean:.1f} times the mean: two pictures turn "
         "into each other at once."
     )
-    return f"{words} --dtype fp32 tells their frames apart better." if drafts else words
+    coarse = dtype.endswith("16")  # asked for; float32 is gone over to where it was not
+    return f"{words} --dtype fp32 tells their frames apart better." if coarse else words
