@@ -25,7 +25,7 @@ __all__ = ["bench"]
 @click.option("--growth", is_flag=True, help="Also how time grows with frames, steps, keyframes.")
 @click.option("--processes", is_flag=True, help="Also start-up, and the memory of long films.")
 @click.option("--rounds", default=5, help="How often each contestant runs.")
-@options.plan_options
+@options.plan_options(latents=False)
 @run_options(resume=False)
 def bench(
     run: Run,

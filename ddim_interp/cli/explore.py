@@ -24,7 +24,7 @@ __all__ = ["explore"]
     help="Where to listen, on 127.0.0.1 only.  [default: 8346, or a free one]",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
-@options.inverting_options
+@options.inverting_options()
 @run_options(writes=False, resume=False)
 def explore(
     run: Run,

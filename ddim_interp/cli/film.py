@@ -91,8 +91,8 @@ _film_options = options.stack(
         is_flag=True,
         help="Also say how real the middles are, beside the pictures at their ends.",
     ),
-    options.plan_parameters,
-    options.noise_parameters,
+    options.plan_parameters(),
+    options.noise_parameters(),
 )
 
 

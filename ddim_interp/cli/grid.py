@@ -18,7 +18,7 @@ __all__ = ["grid"]
 @click.option("--across", type=int, help="Keyframes in a row of a larger table; 2 if not given.")
 @options.blend_option
 @options.raw_option
-@options.inverting_options
+@options.inverting_options()
 @run_options()
 def grid(
     run: Run,

@@ -13,7 +13,7 @@ __all__ = ["invert"]
 @click.command(epilog="Example:  ddim-interp invert a.png b.png -o z.safetensors")
 @click.argument("images", nargs=-1, type=options.FILE, metavar="IMAGE…", required=True)
 @options.output_option("The latent file: something.safetensors.")
-@options.inverting_options
+@options.inverting_options(latents=False)
 @options.repair_option
 @options.strict_option
 @run_options()

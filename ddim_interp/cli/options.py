@@ -80,8 +80,6 @@ NOISE = ("dither", "seed")
 """Those that say what pictures are given before."""
 
 
-_AS_FOUND = "[default: as the latents given were found; else"
-
 FILE = click.Path(readable=False)
 """Something that may be a file: shells complete its name, and nothing is checked."""
 
@@ -151,35 +149,41 @@ def stack(*options: Callable[[F], F]) -> Callable[[F], F]:
 offline_option = click.option("--offline", is_flag=True, help="Open no connection.")
 
 
-def spacing_option(default: str | None = None) -> Callable[[F], F]:
+def spacing_option(default: str | None = None, *, latents: bool = True) -> Callable[[F], F]:
     """`--spacing`; by default that of the latents given, for a command that takes some."""
-    found = "" if default else f"  {_AS_FOUND} log-snr]"
+    found = "" if default else f"  {_unless_found('log-snr', latents)}"
     return click.option(
         "--spacing", type=click.Choice(SPACINGS), default=default, help=f"How they are laid.{found}"
     )
 
 
-plan_parameters = stack(
-    click.option("--steps", type=int, help=f"Steps along the noise axis.  {_AS_FOUND} 20]"),
-    spacing_option(),
-    click.option(
-        "--solver",
-        type=click.Choice(SOLVERS),
-        help="How each is taken; auto: the cheapest that gives your pictures back exactly.  "
-        f"{_AS_FOUND} auto]",
-    ),
-    click.option(
-        "--depth",
-        type=click.FloatRange(0, 1, min_open=True),
-        help="How far up the noise axis; short of 1, latents still hold the coarse picture.  "
-        f"{_AS_FOUND} 1.0]",
-    ),
-)
+def plan_parameters(*, latents: bool = True) -> Callable[[F], F]:
+    """Options that say how to walk; `latents`: for a command that may be given some."""
+
+    def default(value: str) -> str:
+        return _unless_found(value, latents)
+
+    return stack(
+        click.option("--steps", type=int, help=f"Steps along the noise axis.  {default('20')}"),
+        spacing_option(latents=latents),
+        click.option(
+            "--solver",
+            type=click.Choice(SOLVERS),
+            help="How each is taken; auto: the cheapest that gives your pictures back exactly.  "
+            + default("auto"),
+        ),
+        click.option(
+            "--depth",
+            type=click.FloatRange(0, 1, min_open=True),
+            help="How far up the noise axis; short of 1, latents still hold the coarse picture.  "
+            + default("1.0"),
+        ),
+    )
 
 
-def dither_option(default: bool | None = None) -> Callable[[F], F]:
+def dither_option(default: bool | None = None, *, latents: bool = True) -> Callable[[F], F]:
     """`--dither`; by default as the latents given were found, for a command that takes some."""
-    found = f"  {_AS_FOUND} dither]" if default is None else ""
+    found = f"  {_unless_found('dither', latents)}" if default is None else ""
     return click.option(
         "--dither/--no-dither",
         default=default,
@@ -188,32 +192,45 @@ def dither_option(default: bool | None = None) -> Callable[[F], F]:
     )
 
 
-noise_parameters = stack(
-    dither_option(),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Another draw of the noise that pictures are given; films differ a little.  "
-        f"{_AS_FOUND} 0]",
-    ),
-)
+def noise_parameters(*, latents: bool = True) -> Callable[[F], F]:
+    """Options that say what pictures are given before; `latents` as in `plan_parameters`."""
+    return stack(
+        dither_option(latents=latents),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Another draw of the noise that pictures are given; films differ a little.  "
+            + _unless_found("0", latents),
+        ),
+    )
 
 
-def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unless_found(value: str, latents: bool) -> str:
+    found = "as the latents given were found; else " if latents else ""
+    return f"[default: {found}{value}]"
+
+
+def plan_options(*, latents: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options of a `Plan`, and hand over those that were given, by name."""
-    return _with_wishes(function, WALK, plan_parameters)
+    return lambda function: _with_wishes(function, WALK, plan_parameters(latents=latents))
 
 
-def inverting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def inverting_options(
+    *, latents: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`plan_options` for a command that may be given pictures, with what is done to them before."""
 
-    @wraps(function)
-    def command(*arguments: Any, wishes: dict[str, Any], **values: Any) -> Any:
-        check_noise(wishes, values.get("repair"))
-        return function(*arguments, wishes=wishes, **values)
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(*arguments: Any, wishes: dict[str, Any], **values: Any) -> Any:
+            check_noise(wishes, values.get("repair"))
+            return function(*arguments, wishes=wishes, **values)
 
-    return _with_wishes(command, (*WALK, *NOISE), stack(plan_parameters, noise_parameters))
+        parameters = stack(plan_parameters(latents=latents), noise_parameters(latents=latents))
+        return _with_wishes(command, (*WALK, *NOISE), parameters)
+
+    return decorate
 
 
 def check_noise(wishes: dict[str, Any], repair: str | None) -> None:

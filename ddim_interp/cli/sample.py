@@ -25,7 +25,7 @@ __all__ = ["sample"]
     ".apng."
 )
 @click.option("--columns", type=click.IntRange(1, 1000), help="Columns of the sheet.")
-@options.plan_options
+@options.plan_options()
 @run_options()
 def sample(
     run: Run,
