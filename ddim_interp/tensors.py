@@ -7,6 +7,7 @@ NaN or infinity. A file that is something else under the suffix is called what i
 """
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,9 +83,10 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
 
     Raises:
         InputMissingError: There is no such file.
-        error: The file is something else, damaged, or names a tensor twice.
+        error: The file is something else, damaged, cut short, or names a tensor twice.
     """
     with open_input(path, error) as file:
+        size = os.fstat(file.fileno()).st_size
         start = file.read(64)
         if not (2 <= _length(start) <= _HEADER_CAP and start[8:9] == b"{"):
             raise error(f"{shown(path)} is {_what_else(start)}.")
@@ -96,6 +98,7 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
         metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
         shapes = {key: tuple(map(int, entry["shape"])) for key, entry in header.items()}
         dtypes = {key: str(entry["dtype"]) for key, entry in header.items()}
+        ends = [int(entry.get("data_offsets", (0, 0))[1]) for entry in header.values()]
     except (ValueError, TypeError, LookupError, AttributeError):
         raise error(f"{name} has a damaged header; download it again.") from None
     if strange := sorted(set(dtypes.values()) - _DTYPES.keys()):
@@ -103,6 +106,9 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
             f"{name} holds numbers of type {shown(strange[0])[:20]}; this program reads "
             f"{', '.join(sorted(_DTYPES))}."
         )
+    whole = 8 + _length(start) + max(ends, default=0)
+    if size < whole:
+        raise error(f"{name} is cut short: {size:,} bytes of {whole:,}; download it again.")
     return TensorHeader(shapes, dtypes, metadata)
 
 

@@ -92,6 +92,14 @@ def test_any_model_may_look_at_the_recipe(z):
     assert read_latents_recipe(z)["model"] == "gauss"
 
 
+@pytest.mark.parametrize("missing", [1, 100])
+def test_a_file_cut_short_is_not_told_of_either(z, missing):
+    whole = z.read_bytes()
+    z.write_bytes(whole[:-missing])
+    with pytest.raises(LatentsError, match=f"cut short: .* of {len(whole):,}"):
+        read_latents_recipe(z)
+
+
 def test_nothing_is_overwritten_unasked(z):
     with pytest.raises(OutputError, match="overwrite"):
         write_latents(z, STATE, MODEL, Plan())
