@@ -98,7 +98,7 @@ def read_header(path: StrPath, error: type[DdimInterpError] = ModelError) -> Ten
         metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
         shapes = {key: tuple(map(int, entry["shape"])) for key, entry in header.items()}
         dtypes = {key: str(entry["dtype"]) for key, entry in header.items()}
-        ends = [int(entry.get("data_offsets", (0, 0))[1]) for entry in header.values()]
+        ends = [int(entry["data_offsets"][1]) for entry in header.values()]
     except (ValueError, TypeError, LookupError, AttributeError):
         raise error(f"{name} has a damaged header; download it again.") from None
     if strange := sorted(set(dtypes.values()) - _DTYPES.keys()):

@@ -577,7 +577,7 @@ IMPOSTORS = {
     "a header that is a list": (struct.pack("<Q", 2) + b"[]", "no safetensors"),
     "a header of other things": (struct.pack("<Q", 9) + b'{"a": 17}', "damaged header"),
     "numbers of another type": (
-        struct.pack("<Q", 54) + b'{"a":{"dtype":"F8_E4M3","shape":[],"data_offsets":[]}}',
+        struct.pack("<Q", 57) + b'{"a":{"dtype":"F8_E4M3","shape":[],"data_offsets":[0,1]}}0',
         "numbers of type F8_E4M3",
     ),
 }
