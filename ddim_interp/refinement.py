@@ -155,7 +155,11 @@ class Together:
                 x_0[unknown], eps[unknown] = self._denoiser(x[unknown], t)
                 if self._take_notes:
                     number = len(self._levels) - 1
-                    self._said += [(frame, number, x_0[frame].cpu()) for frame in unknown]
+                    answers = x_0[unknown].cpu()  # a copy: a view would keep all frames in memory
+                    self._said += [
+                        (frame, number, answer)
+                        for frame, answer in zip(unknown, answers, strict=True)
+                    ]
             asked = sorted([*asked, *more])
             change = x_0[asked] - known[asked]
             missed, gaps = self._mesh.look(asked, change, grain)
