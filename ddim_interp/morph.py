@@ -175,8 +175,8 @@ class Morph:
         knots = self.path.knots
         legs = knots if self.style.times else None
         times = partial(self.style.lay_frames, knots)
-        with Notebook() as notebook:
-            shared = replace(rendering, notebook=notebook)
+        with Spool() as answers:
+            shared = replace(rendering, notebook=Notebook(answers))
             *_, best = retime(look, times, closed=self.style.loop, legs=legs, passes=passes)
         return best
 

@@ -7,7 +7,6 @@ about the former ones need not be asked again: the next ones lie between them (`
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -51,9 +50,10 @@ class Sayings:
 
 
 class Notebook:
-    """Keeps what was said of frames, by their places on the path, in a file without a name.
+    """Keeps what was said of frames, by their places on the path.
 
     Args:
+        spool: Where.
         room: Bytes it may take. What would not fit any more is asked again.
 
     Example:
@@ -63,29 +63,19 @@ class Notebook:
         ...     number=torch.tensor([0, 0, 1]),
         ...     x_0=torch.arange(3.0).view(3, 1, 1, 1),
         ... )
-        >>> with Notebook() as notebook:
+        >>> with Spool() as spool:
+        ...     notebook = Notebook(spool)
         ...     notebook.add(said)
         ...     known = notebook.about(0, 1, most=1)
         ...     {u: (about.share, about.answer(1).item()) for u, about in known.items()}
         {0.25: (1.0, 2.0)}
     """
 
-    def __init__(self, room: int = 2**30) -> None:
+    def __init__(self, spool: Spool, room: int = 2**30) -> None:
+        self._spool = spool
         self._room = room
-        self._spool = Spool()
         self._levels: tuple[Level, ...] = ()
         self._places: defaultdict[float, dict[int, int]] = defaultdict(dict)
-
-    def __enter__(self) -> "Notebook":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._spool.close()
 
     @property
     def full(self) -> bool:

@@ -49,10 +49,6 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Forget everything."""
         self._file.close()
 
     def __len__(self) -> int:

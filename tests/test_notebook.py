@@ -5,6 +5,7 @@ import torch
 
 from ddim_interp.notebook import Notebook, Sayings
 from ddim_interp.schedule import Level
+from ddim_interp.spool import Spool
 
 LEVELS = (Level(999.0, 0.1), Level(500.0, 0.5), Level(0.1, 0.9), Level(-1.0, 1.0))
 
@@ -20,8 +21,8 @@ SAID = sayings([0.25, 0.5, 0.25, 0.75], [0, 0, 3, 1])
 
 @pytest.fixture
 def notebook():
-    with Notebook() as notebook:
-        yield notebook
+    with Spool() as spool:
+        yield Notebook(spool)
 
 
 def test_each_answer_is_found_by_its_frame_and_time(notebook):
@@ -56,7 +57,8 @@ def test_a_walk_over_other_levels_is_not_noted(notebook):
 
 def test_it_takes_no_more_room_than_it_may():
     each = SAID.x_0[0].nbytes
-    with Notebook(room=2 * each) as small:
+    with Spool() as spool:
+        small = Notebook(spool, room=2 * each)
         assert not small.full
         small.add(SAID)
         assert small.full

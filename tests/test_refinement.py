@@ -23,6 +23,7 @@ from ddim_interp.notes import TakesNotes
 from ddim_interp.refinement import FAMILY, Together, _Mesh, _stencil
 from ddim_interp.schedule import NoiseSchedule
 from ddim_interp.solver import State, begin, make_solver
+from ddim_interp.spool import Spool
 from ddim_interp.trajectory import last, sample
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -338,7 +339,8 @@ def test_what_is_known_at_times_saves_those_times():
     first = Together(TURNING, u[::2], tolerance=0.5 * LEVEL, take_notes=True)
     last(sample(first, z[::2], grid))
     films, costs = [], []
-    with Notebook() as notebook:
+    with Spool() as spool:
+        notebook = Notebook(spool)
         for notes in (None, first.said):
             if notes:
                 notebook.add(notes)

@@ -15,6 +15,7 @@ from ddim_interp.pace import distances, unevenness
 from ddim_interp.perceptual import perceive
 from ddim_interp.pipeline import Pipeline
 from ddim_interp.schedule import NoiseSchedule
+from ddim_interp.spool import Spool
 
 
 class KeepsSome:
@@ -57,8 +58,8 @@ def test_later_looks_ask_less_and_see_the_same(film, monkeypatch):
             costs.append(counted.nfe)
         return costs, np.array([frames[u] for u in film.times.tolist()], int)
 
-    with Notebook() as notebook:
-        shared, together = drawing(notebook)
+    with Spool() as spool:
+        shared, together = drawing(Notebook(spool))
     alone, apart = drawing(None)
     assert shared[0] == alone[0]
     assert shared[1] < 0.7 * alone[1]
@@ -73,7 +74,7 @@ def test_later_looks_ask_less_and_see_the_same(film, monkeypatch):
 
 def test_the_film_asks_less_for_its_notebook(film, monkeypatch):
     frames, cost = draw(film)
-    monkeypatch.setattr(morph_module, "Notebook", lambda: Notebook(room=0))
+    monkeypatch.setattr(morph_module, "Notebook", lambda spool: Notebook(spool, room=0))
     others, alone = draw(film)
     assert frames.shape == others.shape and cost < 0.9 * alone
 
