@@ -17,7 +17,7 @@ from ddim_interp.keep import Keep, forget
 from ddim_interp.keyframes import Keyframe, Keyframes
 from ddim_interp.model import Model, Plan
 from ddim_interp.notebook import Notebook
-from ddim_interp.pace import STEADY, Retiming, retime
+from ddim_interp.pace import STEADY, UNEVEN, Retiming, retime
 from ddim_interp.path import KeyframePath
 from ddim_interp.perceptual import find_metric
 from ddim_interp.realism import denoising_errors
@@ -28,9 +28,6 @@ from ddim_interp.style import Style
 from ddim_interp.watch import Watch, unwatched
 
 __all__ = ["Morph"]
-
-_UNEVEN = 1.5
-"""The excess of a largest step beyond which a film is no even one."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ class Morph:
         draft = self.model.draft is not None
         passes = 3 if draft else 6
         best = self._even(spool, kept, replace(rendering, name="look"), passes)
-        if draft and best.excess > _UNEVEN:
+        if draft and best.excess > UNEVEN:
             kept.clear()
             model = replace(self.model, draft=None)
             counted = rendering.counted and rendering.counted.instead(model.denoiser)

@@ -19,6 +19,7 @@ from ddim_interp.pchip import pchip
 
 __all__ = [
     "STEADY",
+    "UNEVEN",
     "Odometer",
     "Retiming",
     "distances",
@@ -58,6 +59,9 @@ class Odometer:
 
 STEADY = Odometer(torch.tensor([0.0, 1.0]).double(), torch.tensor([0.0, 1.0]).double())
 """The odometer of a path whose u is its length."""
+
+UNEVEN = 1.5
+"""The largest step, in mean steps, beyond which a film is no even one; an even one has 1.1."""
 
 
 def frame_times(

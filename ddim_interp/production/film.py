@@ -7,6 +7,7 @@ from typing import Any
 from ddim_interp.denoiser import CountCalls
 from ddim_interp.files import StrPath
 from ddim_interp.model import Model, Plan
+from ddim_interp.pace import UNEVEN
 from ddim_interp.perceptual import find_metric
 from ddim_interp.production import Attempt, Product
 from ddim_interp.repair import check_repair
@@ -17,8 +18,6 @@ from ddim_interp.speedometer import Speedometer, Speeds
 from ddim_interp.style import Style
 
 __all__ = ["FilmOrder", "uneven"]
-
-_UNEVEN = 1.5  # of the mean step; an even film has 1.1
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def uneven(speeds: Speeds, style: Style, dtype: str) -> str | None:
         'The largest step is 2.1 times the mean: two pictures turn into each other at once.'
     """
     meant = style.pace == "perceptual" and style.ease == "linear" and not style.times
-    if not meant or speeds.largest_over_mean < _UNEVEN:
+    if not meant or speeds.largest_over_mean < UNEVEN:
         return None
     words = (
         f"The largest step is {speeds.largest_over_mean:.1f} times the mean: two pictures turn "
